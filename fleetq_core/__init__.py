@@ -1,0 +1,34 @@
+"""FLEET-Q: a brokerless distributed task queue. This is the whole public API on one screen."""
+
+from .config import Config, load_config
+from .connect import connect
+from .errors import (
+    ConfigError,
+    FleetQError,
+    InvalidPayload,
+    NotLeader,
+    SchemaMismatch,
+    StepConflict,
+    StoreError,
+    StoreUnavailable,
+    TerminalError,
+    UnknownTask,
+)
+from .model import NewStep, Status, Step, StepFilter, StepRecord
+from .pod import Pod
+from .queue import Queue
+from .tasks import TaskRegistry, task
+from .version import VERSION as __version__
+
+__all__ = [
+    # submit and look
+    "connect", "Queue", "NewStep", "Step", "StepRecord", "StepFilter", "Status",
+    # handle
+    "task", "TaskRegistry", "TerminalError",
+    # run
+    "Pod", "Config", "load_config",
+    # errors
+    "FleetQError", "ConfigError", "InvalidPayload", "StepConflict", "UnknownTask", "NotLeader",
+    "StoreError", "StoreUnavailable", "SchemaMismatch",
+    "__version__",
+]  # fmt: skip

@@ -1,0 +1,179 @@
+"""All settings: one frozen object, read once from the environment and `.env`.
+
+`load_config()` reports every problem at once, a line each: the variable, its value, what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from .errors import ConfigError
+
+DEFAULT_SQLITE = "sqlite:///.fleetq/fleetq.db"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _default_pod_id() -> str:
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-.") or "pod"
+    return f"{host[:100]}-{secrets.token_hex(3)}"
+
+
+class Config(BaseModel):
+    """Every setting of a pod, with its unit. Field `x` is the variable `FLEET_Q_X`, or `SNOWFLAKE_…` as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pod_id: str = Field(default_factory=_default_pod_id, description="the name of this pod, unique in the fleet")
+    heartbeat_interval: Seconds = Field(10.0, description="seconds between heartbeats")
+    claim_interval: Seconds = Field(5.0, description="seconds between looks at an empty queue")
+    recovery_interval: Seconds = Field(30.0, description="seconds between the leader's recovery cycles")
+    max_parallelism: int = Field(8, ge=1, le=1024, description="handlers that may run at once at full capacity")
+    capacity_threshold: float = Field(0.8, gt=0, le=1, description="share of max_parallelism that is really used")
+    dead_pod_threshold: Seconds = Field(60.0, description="seconds without a heartbeat after which a pod is dead")
+    max_retries: int = Field(3, ge=0, le=1000, description="retries of a step before it fails for good")
+    store: str = Field("", description="sqlite:///PATH or snowflake")
+    handlers: tuple[str, ...] = Field((), description="modules that register tasks, comma-separated")
+    api_key: SecretStr | None = Field(None, description="key that HTTP callers must send")
+    claim_ahead: int = Field(512, ge=0, le=10_000, description="most steps held claimed but not yet started")
+    retry_base_delay: Seconds = Field(5.0, description="seconds before the first retry; doubles with each one")
+    retry_max_delay: Seconds = Field(600.0, description="most seconds before a retry")
+    stop_grace: float = Field(20.0, ge=0, le=3600, description="seconds a stopping pod lets running steps finish")
+    max_payload_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="largest payload or result in bytes")
+    retention_days: float = Field(7.0, gt=0, le=3650, description="days a completed step is kept")
+    failed_retention_days: float = Field(30.0, gt=0, le=3650, description="days a dead letter is kept")
+    sample_interval: Seconds = Field(10.0, description="seconds between samples for the charts")
+    data_dir: Path = Field(Path(".fleetq"), description="folder for this machine's outbox, uploads and recovery log")
+    sqlite_busy_timeout: Seconds = Field(10.0, description="seconds to wait for the database file's write lock")
+    sqlite_synchronous: str = Field("FULL", description="FULL survives a power cut; NORMAL may lose the last commits")
+    snowflake_account: str | None = None
+    snowflake_user: str | None = None
+    snowflake_password: SecretStr | None = None
+    snowflake_database: str | None = None
+    snowflake_schema: str | None = None
+    snowflake_warehouse: str | None = None
+
+    @field_validator("pod_id")
+    @classmethod
+    def _check_pod_id(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be 1 to 128 letters, digits or _ . : -, starting with a letter or digit")
+        return value
+
+    @field_validator("handlers", mode="before")
+    @classmethod
+    def _split_handlers(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("handlers")
+    @classmethod
+    def _check_handlers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _MODULE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a module name such as myteam.tasks")
+        return value
+
+    @field_validator("sqlite_synchronous")
+    @classmethod
+    def _check_synchronous(cls, value: str) -> str:
+        if value.upper() not in ("FULL", "NORMAL", "EXTRA"):
+            raise ValueError("must be FULL, NORMAL or EXTRA")
+        return value.upper()
+
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, value: str) -> str:
+        if value not in ("", "snowflake") and not (value.startswith("sqlite:///") and value != "sqlite:///"):
+            raise ValueError("must be sqlite:///PATH (four slashes for an absolute path) or snowflake")
+        return value
+
+    def model_post_init(self, _: Any) -> None:
+        if not self.store:
+            chosen = "snowflake" if self.snowflake_account else DEFAULT_SQLITE
+            object.__setattr__(self, "store", chosen)
+
+    @property
+    def capacity(self) -> int:
+        """How many handlers may run at once: max_parallelism × capacity_threshold, at least one."""
+        return max(1, int(self.max_parallelism * self.capacity_threshold + 1e-9))
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The database file of the embedded store."""
+        return Path(self.store.removeprefix("sqlite:///"))
+
+    @property
+    def lease_margin_s(self) -> float:
+        """A pod trusts its own lease this much less than the others do, for clocks and slow statements."""
+        return min(5.0, max(0.1, self.dead_pod_threshold / 10))
+
+    def warnings(self) -> list[str]:
+        """What is legal but doubtful, a line each."""
+        found = []
+        if self.dead_pod_threshold < 3 * self.heartbeat_interval:
+            found.append(
+                f"FLEET_Q_DEAD_POD_THRESHOLD={self.dead_pod_threshold:g} is under three heartbeats "
+                f"(FLEET_Q_HEARTBEAT_INTERVAL={self.heartbeat_interval:g}): a pod that misses one or two is declared dead"
+            )
+        if self.recovery_interval > 10 * self.dead_pod_threshold:
+            found.append(
+                f"FLEET_Q_RECOVERY_INTERVAL={self.recovery_interval:g} is long against the dead-pod threshold "
+                f"({self.dead_pod_threshold:g}): steps of dead pods wait for it"
+            )
+        if self.sqlite_synchronous == "NORMAL" and self.store != "snowflake":
+            found.append("FLEET_Q_SQLITE_SYNCHRONOUS=NORMAL may lose acknowledged steps in a power cut; FULL does not")
+        return found
+
+
+def variable_of(field_name: str) -> str:
+    """The environment variable behind a field of Config."""
+    return field_name.upper() if field_name.startswith("snowflake_") else f"FLEET_Q_{field_name.upper()}"
+
+
+def load_config(environ: Mapping[str, str] | None = None, *, env_file: str | Path = ".env", **override: Any) -> Config:
+    """Read the settings from `environ` (default: the process's) over `env_file`; `override` wins over both.
+
+    Raises ConfigError with all problems together.
+    """
+    values = {key: value for key, value in dotenv_values(env_file).items() if value is not None}
+    values.update(os.environ if environ is None else environ)
+    known = {variable_of(name): name for name in Config.model_fields}
+    problems = _unknown(values, known)
+    given: dict[str, Any] = {field: values[variable] for variable, field in known.items() if values.get(variable)}
+    given.update(override)
+    try:
+        config = Config(**given)
+    except ValidationError as exc:
+        problems += [_describe(error) for error in exc.errors(include_url=False)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _unknown(values: Iterable[str], known: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in sorted(values):
+        if name.startswith("FLEET_Q_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            problems.append(f"{name}: is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return problems
+
+
+def _describe(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    value = "(hidden)" if name in ("snowflake_password", "api_key") else repr(error["input"])
+    allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{variable_of(name)}={value}: {allowed}"

@@ -1,0 +1,13 @@
+"""`connect()`: from settings to a queue."""
+
+from __future__ import annotations
+
+from .config import Config, load_config
+from .queue import Queue
+from .store import open_store
+
+
+def connect(config: Config | None = None) -> Queue:
+    """Open the queue that `config` (default: the environment) names, creating its tables if they are missing."""
+    config = config or load_config()
+    return Queue(open_store(config), config)

@@ -1,0 +1,1 @@
+"""What the leading pod does for the fleet: recover, sample, retain. The leader is computed, never appointed."""

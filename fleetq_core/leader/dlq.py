@@ -1,0 +1,69 @@
+"""The dead-letter queue of one recovery run: a table in a local SQLite file that lives as long as the run.
+
+It is a log of what was done, never the home of a step: losing it loses no work.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import StoreUnavailable
+from ..model import Decision
+
+_CREATE = """CREATE TABLE dlq (step_id TEXT PRIMARY KEY, cause TEXT NOT NULL, action TEXT NOT NULL, owner TEXT,
+                               retry_count INTEGER NOT NULL, reason TEXT NOT NULL)"""
+_ADD = "INSERT OR REPLACE INTO dlq VALUES (?, ?, ?, ?, ?, ?)"
+_ALL = "SELECT step_id, cause, action, owner, retry_count, reason FROM dlq ORDER BY cause, step_id"
+_COUNT = "SELECT count(*) FILTER (WHERE cause = ?1 OR ?1 IS NULL) FROM dlq WHERE action = ?2 OR ?2 IS NULL"
+
+
+class LocalDlq:
+    """Use as a context manager: the table is dropped at the end, and so is one that a crashed run left behind."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        self._path = folder / f"{run_id}.dlq"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._db = sqlite3.connect(self._path, isolation_level=None)
+            # The file is thrown away: nothing in it is worth a wait for the disk.
+            self._db.execute("PRAGMA journal_mode=OFF")
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute(_CREATE)
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreUnavailable(f"local recovery log {self._path}: {exc}") from exc
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        """Log what was decided."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            _ADD, [(d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions]
+        )
+        self._db.execute("COMMIT")
+
+    def decisions(self) -> list[Decision]:
+        """Everything logged."""
+        return [Decision(*row) for row in self._db.execute(_ALL)]
+
+    def count(self, cause: str | None = None, action: str | None = None) -> int:
+        """How many decisions have this cause and action; None means any."""
+        return int(self._db.execute(_COUNT, (cause, action)).fetchone()[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._db.close()
+        self._path.unlink(missing_ok=True)
+
+
+def drop_leftovers(folder: Path) -> int:
+    """Remove the tables of runs that a crash cut short; returns how many."""
+    leftovers = list(folder.glob("*.dlq")) if folder.is_dir() else []
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)

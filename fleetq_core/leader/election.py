@@ -1,0 +1,13 @@
+"""Who leads: the oldest living pod. Everybody computes the same answer from the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..model import PodRecord
+
+
+def leader_of(pods: Iterable[PodRecord], now_ts: float, threshold_s: float) -> PodRecord | None:
+    """The living pod with the earliest birth (then pod_id) that may lead. The store's statements say the same in SQL."""
+    alive = [pod for pod in pods if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
+    return min(alive, key=lambda pod: (pod.birth_ts, pod.pod_id), default=None)

@@ -1,0 +1,323 @@
+"""The nouns of FLEET-Q as plain values. All `*_ts` are seconds since the epoch in UTC, by the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+JSON = Any  # None | bool | int | float | str | list[JSON] | dict[str, JSON]
+
+
+class Status(StrEnum):
+    """Where a step is. `failed` with a retry_ts waits for its retry; without one it is a dead letter."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+# Every move a step may make; the contract tests hold all SQL against it.
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.CLAIMED, Status.FAILED}),  # claim; cancel
+    Status.CLAIMED: frozenset({Status.COMPLETED, Status.FAILED, Status.PENDING}),  # settle; release or recovery
+    Status.FAILED: frozenset({Status.PENDING}),  # retry by the leader, requeue by an operator
+    Status.COMPLETED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step to submit. `step_id` is the idempotency key; without one a time-ordered id is made."""
+
+    payload: Mapping[str, JSON]
+    priority: int = 0
+    step_id: str | None = None
+    max_retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A checked `NewStep`, as the store writes it."""
+
+    step_id: str
+    task_type: str
+    payload: str
+    priority: int
+    max_retries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRow:
+    """What a claim reads back for each step; `payload` is still JSON text."""
+
+    step_id: str
+    task_type: str
+    payload: str
+    priority: int
+    retry_count: int
+    created_ts: float
+    claim_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A claimed step, as its handler sees it. Delivery is at least once: use `step_id` as idempotency key downstream."""
+
+    step_id: str
+    payload: dict[str, JSON]
+    priority: int
+    retry_count: int
+    claim_token: str
+    pod_id: str
+    created_ts: float = 0.0
+
+    @property
+    def task_type(self) -> str:
+        """The name of the task that handles this step."""
+        return str(self.payload["task_type"])
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One row of STEP_TRACKER, whole. `history` lists the attempts that did not complete."""
+
+    step_id: str
+    task_type: str
+    payload: JSON
+    priority: int
+    status: Status
+    retry_count: int
+    max_retries: int | None
+    claimed_by: str | None
+    incarnation: str | None
+    claim_token: str | None
+    created_ts: float
+    claimed_ts: float | None
+    finished_ts: float | None
+    last_update_ts: float
+    retry_ts: float | None
+    run_s: float | None
+    result: JSON
+    error: str | None
+    history: list[dict[str, JSON]]
+    recovery_run_id: str | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will happen to the step any more, unless an operator requeues it."""
+        return self.status is Status.COMPLETED or self.is_dead_letter
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Failed with no retry left."""
+        return self.status is Status.FAILED and self.retry_ts is None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended. `retry_delay_s` is None where no retry may follow (success, or a terminal failure)."""
+
+    step_id: str
+    claim_token: str
+    status: Status
+    run_s: float
+    result: str | None = None
+    error: str | None = None
+    retry_delay_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepFilter:
+    """Which steps to find. None means any; `text` is looked for in step_id, payload and error."""
+
+    status: Status | None = None
+    task_type: str | None = None
+    claimed_by: str | None = None
+    text: str | None = None
+    created_from: float | None = None
+    created_until: float | None = None
+    dead_letters: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """Where the previous page of steps ended (newest first)."""
+
+    created_ts: float
+    step_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A pod is an incarnation: its name plus a random id made when the process starts."""
+
+    pod_id: str
+    incarnation: str
+    may_lead: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """One row of POD_HEALTH. `meta` is what the pod published with its last beat."""
+
+    pod_id: str
+    incarnation: str
+    status: str
+    birth_ts: float
+    last_heartbeat_ts: float
+    may_lead: bool
+    meta: dict[str, JSON]
+
+    def is_alive(self, now_ts: float, threshold_s: float) -> bool:
+        """Up, and heard of within the threshold, by the database's clock."""
+        return self.status == "up" and self.last_heartbeat_ts > now_ts - threshold_s
+
+
+class BeatState(StrEnum):
+    """What a beat found."""
+
+    ALIVE = "alive"
+    REVIVED = "revived"  # the row had been marked down meanwhile: claims may be gone
+    SUPERSEDED = "superseded"  # another incarnation owns the row
+    MISSING = "missing"  # the row was purged
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a heartbeat: the database's time and the fleet as it stands."""
+
+    now_ts: float
+    state: BeatState
+    leader: str | None = None  # incarnation of the leader
+    leader_pod_id: str | None = None
+    paused: bool = False
+    commands: tuple[Command, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An operator's order, kept in the store. `target` is a pod_id, '*' for all pods, or 'leader'."""
+
+    command_id: str
+    kind: str
+    target: str
+    args: dict[str, JSON]
+    issued_by: str
+    issued_ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """A command with the answers given so far: one for each pod that executed it."""
+
+    command: Command
+    answers: tuple[CommandAnswer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswer:
+    """What one pod (or the operator's own process) did about a command."""
+
+    pod_id: str
+    done_ts: float
+    ok: bool
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a recovery run did to one step, and why."""
+
+    step_id: str
+    cause: str  # 'orphan' | 'failed'
+    action: str  # 'requeued' | 'terminal'
+    owner: str | None
+    retry_count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryRun:
+    """One recovery cycle of a leader that did something, or that a person asked for."""
+
+    run_id: str
+    leader_pod_id: str
+    trigger: str  # 'cycle' | 'manual'
+    started_ts: float
+    finished_ts: float | None
+    duration_s: float | None
+    dead_pods: tuple[str, ...]
+    total_orphans: int
+    resubmitted: int
+    terminal_failures: int
+    retried: int
+    held_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The fleet at one moment, written by the leader for charts. Rates are counts since the previous sample."""
+
+    sampled_ts: float
+    interval_s: float
+    pending: int
+    claimed: int
+    completed: int
+    failed: int
+    submitted_delta: int
+    completed_delta: int
+    failed_delta: int
+    oldest_pending_s: float | None
+    pods_alive: int
+    running: int
+    leader_pod_id: str | None
+    wait_p50_s: float | None = None
+    wait_p95_s: float | None = None
+    run_p50_s: float | None = None
+    run_p95_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How many steps are in each status, and how long the oldest pending one has waited."""
+
+    now_ts: float
+    pending: int = 0
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    dead_letters: int = 0
+    oldest_pending_ts: float | None = None
+
+    def by_status(self) -> dict[str, int]:
+        """The counts under the specification's names."""
+        return {
+            "pending": self.pending,
+            "claimed": self.claimed,
+            "completed": self.completed,
+            "failed": self.failed,
+        }
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a pod has counted since it started; published with each beat."""
+
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    released: int = 0
+    stale_refused: int = 0
+    unknown_released: int = 0
+    store_errors: int = 0
+    last_errors: list[str] = field(default_factory=list)
+
+
+def format_ts(ts: float | None) -> str | None:
+    """`ts` as the specification prints times: `2026-01-17 12:34:56`, UTC."""
+    return None if ts is None else datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%d %H:%M:%S")

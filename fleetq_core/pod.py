@@ -1,0 +1,340 @@
+"""A pod: puts the loops together, carries out commands, and stops in the order that loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .clock import Clock, SystemClock
+from .commands import CommandKind
+from .config import Config
+from .errors import FleetQError, StoreError
+from .heartbeat import Heartbeat
+from .ids import new_token
+from .leader.housekeeping import Retention, Sampler
+from .leader.recovery import Recovery
+from .loop import Loop
+from .model import Beat, Command, Counters, Identity, RecoveryRun
+from .queue import Queue
+from .store import Store
+from .tasks import TaskRegistry, default_registry, load_handlers
+from .version import VERSION
+from .worker.claimer import Claimer
+from .worker.executor import Executor
+from .worker.lease import Lease
+from .worker.ledger import ClaimLedger
+from .worker.settler import Settler
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 0.002  # how long the first outcome of a set waits for company
+JOIN_S = 5.0  # how long a stopping pod waits for a loop that is inside a statement
+PUBLISHED_RUNS = 50
+
+
+class Pod:
+    """One per process. `queue` is what `connect()` returns; the pod opens connections of its own beside it."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        config: Config | None = None,
+        *,
+        tasks: TaskRegistry | None = None,
+        clock: Clock | None = None,
+        store_opener: Callable[[], Store] | None = None,
+    ) -> None:
+        self.config = config or queue.config
+        self.who = Identity(self.config.pod_id, new_token())
+        self.tasks = tasks or default_registry
+        self.counters = Counters()
+        self.leader_pod_id: str | None = None
+        self.failure: BaseException | None = None
+        self._clock = clock or SystemClock()
+        self._submitters = queue
+        self._open = store_opener or queue.store.reopen
+        self._stores: list[Store] = []
+        self._leads = self._paused = self._draining = False
+        self._state = "new"
+        self._stop_lock = threading.Lock()
+        self._stop_requested = threading.Event()
+        self._stopped = threading.Event()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Register and start all loops. Raises ConfigError for bad task modules, StoreError if the store is not there."""
+        load_handlers(self.config.handlers)
+        for line in self.config.warnings():
+            log.warning("%s", line)
+        self._build()
+        # Before the row is taken over, while the claims of this pod's last process still stand.
+        self._settler.replay()
+        self._heartbeat.register()
+        self._heartbeat.run_once()
+        self._state = "running"
+        self._executor.start()
+        for loop in self._loops:
+            loop.start()
+        self._submitters.on_submit = self._claim_loop.poke
+        log.info(
+            "pod %s is up: %d of %d slots, store %s, tasks %s",
+            self.who.pod_id, self.config.capacity, self.config.max_parallelism, self.config.store,
+            ", ".join(task.name for task in self.tasks.all()),
+        )  # fmt: skip
+
+    def run(self, until: Callable[[], bool] | None = None) -> int:
+        """Start, work until SIGTERM, SIGINT, a drain order or `until()`, stop; returns the exit code."""
+        self.install_signals()
+        try:
+            self.start()
+        except FleetQError as exc:
+            log.error("%s", exc)
+            return 1
+        try:
+            while not self._stop_requested.wait(0.5 if until else None):
+                if until and until():
+                    break
+        finally:
+            self.stop()
+        return 1 if self.failure else 0
+
+    def install_signals(self) -> None:
+        """SIGTERM and SIGINT ask the pod to stop; the second one leaves at once. For the main thread only."""
+
+        def on_signal(number: int, _: object) -> None:
+            if self._stop_requested.is_set():
+                os._exit(128 + number)
+            self.request_stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    def request_stop(self) -> None:
+        """Claim nothing more, from this moment on; safe in a signal handler. `stop()` does the rest."""
+        self._draining = True
+        self._stop_requested.set()
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stop without losing anything; running steps have `grace_s` (default FLEET_Q_STOP_GRACE) to finish. Idempotent."""
+        self.request_stop()
+        with self._stop_lock:
+            if self._state in ("new", "stopped"):
+                return
+            self._state = "stopping"
+            log.info("pod %s is stopping", self.who.pod_id)
+            self._submitters.on_submit = None
+            self._claim_loop.stop(JOIN_S)
+            self._guarded(lambda: self._claimer.release(self._executor.take_back()))
+            if not self._executor.wait_idle(self.config.stop_grace if grace_s is None else grace_s):
+                steps = self._executor.give_up_all()
+                log.warning("%d steps did not finish within the grace; giving them back", len(steps))
+                self._guarded(lambda: self._claimer.release(steps))
+            self._deadline_loop.stop(JOIN_S)
+            self._executor.stop()
+            self._settle_loop.stop(JOIN_S)
+            self._settler.flush()
+            for loop in (self._recovery_loop, self._sample_loop, self._purge_loop):
+                loop.stop(JOIN_S)
+            # The heartbeat outlives the work, and its last word is that this pod is gone: leadership moves at once.
+            self._beat_loop.stop(JOIN_S)
+            self._guarded(lambda: self._beat_store.mark_down(self.who))
+            self._settler.close()
+            for store in self._stores:
+                store.close()
+            self._state = "stopped"
+            self._stopped.set()
+            log.info("pod %s is down", self.who.pod_id)
+
+    def wait_stopped(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end of `stop()`."""
+        return self._stopped.wait(timeout_s)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except StoreError as exc:
+            # The claims that stay behind are orphans once this pod counts as dead; the leader finds them.
+            log.warning("while stopping: %s", exc)
+
+    def _build(self) -> None:
+        config, clock = self.config, self._clock
+        claim_store, settle_store, beat_store, lead_store = (self._opened() for _ in range(4))
+        self._beat_store = beat_store
+        claim_queue = Queue(claim_store, config, self.who)
+        settle_queue = Queue(settle_store, config, self.who)
+        self.lease = Lease(clock, config.dead_pod_threshold, config.lease_margin_s, config.heartbeat_interval)
+        self._ledger = ClaimLedger()
+        self._settler = Settler(settle_queue, self._ledger, self.counters, config.data_dir / "outbox", LINGER_S)
+        self._executor = Executor(
+            claim_queue, self.tasks, clock,
+            capacity=config.capacity, may_start=self.lease.is_valid, on_outcome=self._settler.add,
+            on_room=self._on_room, on_deadline=lambda: self._deadline_loop.poke(),
+        )  # fmt: skip
+        self._claimer = Claimer(
+            claim_queue, self._executor, self._ledger, self.counters, config, clock, self._may_claim
+        )
+        self._heartbeat = Heartbeat(
+            beat_store, self.who, config, clock, self.lease, self._ledger, self.counters,
+            meta=self.meta, drop_unless=self._executor.drop_unless, on_beat=self._on_beat,
+        )  # fmt: skip
+        self.recovery = Recovery(
+            lead_store, self.who, config, clock, leads=lambda: self._leads, holds_off=self.lease.holds_off
+        )
+        sampler = Sampler(lead_store, self.who, config, lambda: self._leads)
+        retention = Retention(lead_store, config, lambda: self._leads)
+        self._claim_loop = self._loop("claim", self._claimer.run_once, wait=self._claimer.wait)
+        self._settle_loop = self._loop("settle", self._settler.run_once)
+        self._deadline_loop = self._loop("deadline", self._executor.expire)
+        self._beat_loop = self._loop("heartbeat", self._heartbeat.run_once, max_backoff_s=config.heartbeat_interval)
+        self._recovery_loop = self._loop("recovery", self.recovery.run_once)
+        self._sample_loop = self._loop("sample", sampler.run_once)
+        self._purge_loop = self._loop("retention", retention.run_once)
+        self._loops = (
+            self._beat_loop, self._settle_loop, self._deadline_loop, self._claim_loop,
+            self._recovery_loop, self._sample_loop, self._purge_loop,
+        )  # fmt: skip
+        self._settler.poke = self._settle_loop.poke
+        self._settler.on_clear = self._claim_loop.poke
+
+    def _opened(self) -> Store:
+        store = self._open()
+        self._stores.append(store)
+        return store
+
+    def _loop(self, name: str, turn: Callable[[], float], **options: Any) -> Loop:
+        return Loop(name, turn, on_death=self._on_loop_death, **options)
+
+    def _on_loop_death(self, name: str, error: BaseException) -> None:
+        self.failure = error
+        log.critical("pod %s stops: its %s loop died: %s", self.who.pod_id, name, error)
+        self.request_stop()
+        # A thread of its own: the loop that died cannot wait for itself, and a dashboard's pod has nobody in run().
+        threading.Thread(target=self.stop, name="fleetq-stop", daemon=True).start()
+
+    # -- what the loops ask -------------------------------------------------------------------------------------------
+
+    def _may_claim(self) -> bool:
+        return not (self._paused or self._draining) and self.lease.is_valid() and self._settler.is_clear
+
+    def _on_room(self) -> None:
+        if self._claimer.hungry:
+            self._claim_loop.poke()
+
+    def _on_beat(self, beat: Beat) -> None:
+        led, self._leads = self._leads, beat.leader == self.who.incarnation
+        self.leader_pod_id = beat.leader_pod_id
+        if self._leads and not led:
+            log.info("pod %s leads the fleet", self.who.pod_id)
+            self._recovery_loop.poke()
+            self._sample_loop.poke()
+        if beat.paused != self._paused:
+            self._paused = beat.paused
+            log.info("pod %s is %s", self.who.pod_id, "paused" if beat.paused else "resumed")
+        self._claim_loop.poke()
+        self._executor.wake()
+        for command in beat.commands:
+            self._obey(command)
+
+    def poke(self) -> None:
+        """Beat now, so that commands are heard at once."""
+        self._beat_loop.poke()
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def _obey(self, command: Command) -> None:
+        try:
+            ok, result = True, self._execute(command)
+        except FleetQError as exc:
+            ok, result = False, str(exc)
+        log.info("command %s %s by %s: %s", command.command_id, command.kind, command.issued_by, result)
+        self._beat_store.answer_command(command.command_id, self.who.pod_id, ok, result)
+
+    def _execute(self, command: Command) -> str:
+        match command.kind:
+            case CommandKind.RUN_RECOVERY:
+                return describe_run(self.recovery.run_now())
+            case CommandKind.PAUSE:
+                return f"paused; {self._executor.load()[0]} steps are still running"
+            case CommandKind.RESUME:
+                return "resumed"
+            case CommandKind.DRAIN:
+                self._drain()
+                return f"draining; {self._executor.load()[0]} steps are still running"
+            case CommandKind.RESET_THROTTLE:
+                raise FleetQError(f"this pod has no throttle named {command.args.get('name')!r}")
+            case _:
+                raise FleetQError(f"this pod does not know the command {command.kind!r}")
+
+    def _drain(self) -> None:
+        """Claim nothing more, finish what runs however long it takes, then stop the pod."""
+        self._draining = True
+        threading.Thread(target=self._finish_drain, name="fleetq-drain", daemon=True).start()
+
+    def _finish_drain(self) -> None:
+        while not self._executor.wait_idle(3600.0):
+            log.info("still draining")
+        self._stop_requested.set()
+        self.stop()
+
+    # -- what the pod shows -------------------------------------------------------------------------------------------
+
+    @property
+    def leads(self) -> bool:
+        """Whether this pod was the leader at its last beat."""
+        return self._leads
+
+    @property
+    def state(self) -> str:
+        """new, running, paused, draining, stopping or stopped."""
+        if self._state == "running":
+            return "draining" if self._draining else "paused" if self._paused else "running"
+        return self._state
+
+    def meta(self) -> dict[str, Any]:
+        """What the pod publishes with its heartbeat."""
+        running = self._executor.running()
+        counters = self.counters
+        stats = self._executor.stats
+        return {
+            "state": self.state,
+            "version": VERSION,
+            "python": platform.python_version(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "capacity": self.config.capacity,
+            "max_parallelism": self.config.max_parallelism,
+            "running_count": len(running),
+            "buffered": self._executor.load()[1],
+            "stuck": stats.stuck,
+            "running": [
+                {"step_id": step.step_id, "task_type": step.task_type, "seconds": round(seconds, 3), "timed_out": late}
+                for step, seconds, late in running[:PUBLISHED_RUNS]
+            ],
+            "claimed": counters.claimed,
+            "completed": counters.completed,
+            "failed": counters.failed,
+            "timed_out": stats.timed_out,
+            "released": counters.released,
+            "stale_refused": counters.stale_refused,
+            "unknown_released": counters.unknown_released,
+            "outbox": self._settler.waiting,
+            "last_errors": counters.last_errors,
+            "tasks": [task.name for task in self.tasks.all()],
+            "clock_ts": self._clock.now(),
+        }
+
+
+def describe_run(run: RecoveryRun) -> str:
+    """One line about a recovery run."""
+    held = "; silent pods were not judged, because this leader has not beaten for a whole threshold yet" if run.held_off else ""
+    return (
+        f"{run.run_id}: {len(run.dead_pods)} dead pods, {run.total_orphans} orphans, {run.resubmitted} resubmitted, "
+        f"{run.terminal_failures} terminal failures{held}"
+    )

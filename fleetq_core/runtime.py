@@ -1,0 +1,104 @@
+"""The one pod and the one queue of a dashboard process.
+
+Streamlit throws watched modules away when their source changes, and clears its caches at any visitor's wish; so what
+must exist once for each process is kept in a module without a file, which neither reaches.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import types
+from typing import Any
+
+from .config import Config, load_config
+from .connect import connect
+from .pod import Pod
+from .queue import Queue
+
+log = logging.getLogger(__name__)
+
+_KEY = "_fleetq_process_state"
+
+
+class Runtime:
+    """A queue for the screens, and a pod beside it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.queue: Queue = connect(config)
+        self.pod = Pod(self.queue, config)
+        self.cache: dict[str, Any] = {}  # what the screens share, e.g. the snapshot
+        self.lock = threading.RLock()
+
+    def start(self) -> None:
+        """Start the pod."""
+        self.pod.start()
+
+    def stop(self) -> None:
+        """Stop the pod gracefully, then close the queue. Idempotent."""
+        self.pod.stop()
+        self.queue.close()
+
+
+def get_runtime() -> Runtime:
+    """The runtime of this process, started on first use."""
+    state = _state()
+    with state.lock:
+        if state.pid != os.getpid():  # a forked child has no threads: the parent's runtime is not its own
+            state.runtime, state.pid = None, os.getpid()
+        if state.runtime is None:
+            runtime = Runtime(load_config())
+            runtime.start()
+            state.runtime = runtime
+            atexit.register(shutdown)
+        runtime_now: Runtime = state.runtime
+        return runtime_now
+
+
+def shutdown() -> None:
+    """Stop this process's runtime, if there is one."""
+    state = _state()
+    with state.lock:
+        runtime, state.runtime = state.runtime, None
+    if runtime is not None and state.pid == os.getpid():
+        runtime.stop()
+
+
+def stop_claiming_on_signals() -> None:
+    """Chain SIGTERM and SIGINT, so that the pod stops claiming at the signal and not only when the server has closed.
+
+    The web server first waits for its open requests, without limit; only then does it let us stop.
+    """
+
+    def chain(number: int) -> None:
+        previous = signal.getsignal(number)
+
+        def on_signal(signum: int, frame: Any) -> None:
+            runtime = _state().runtime
+            if runtime is not None:
+                runtime.pod.request_stop()
+            if callable(previous):
+                previous(signum, frame)
+            elif previous == signal.SIG_DFL:
+                signal.signal(signum, signal.SIG_DFL)
+                os.kill(os.getpid(), signum)
+
+        signal.signal(number, on_signal)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            chain(number)
+
+
+def _state() -> Any:
+    module = sys.modules.get(_KEY)
+    if module is None:
+        fresh = types.ModuleType(_KEY)
+        fresh.__dict__.update(lock=threading.RLock(), runtime=None, pid=os.getpid())
+        module = sys.modules.setdefault(_KEY, fresh)  # atomic: whoever comes second gets the first one's
+    return module

@@ -1,0 +1,316 @@
+-- The statements of the embedded store, a block for each. :now is the store's clock, read after the write lock is held.
+
+-- name: insert_steps
+INSERT INTO step_tracker (step_id, task_type, payload, priority, max_retries, status, created_ts, last_update_ts)
+VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)
+ON CONFLICT (step_id) DO NOTHING;
+
+-- name: any_pending
+SELECT 1 FROM step_tracker WHERE status = 'pending' LIMIT 1;
+
+-- name: claim_steps
+-- Only a living pod claims, and one token claims once: a repeat after a lost reply changes nothing.
+UPDATE step_tracker
+   SET status = 'claimed', claimed_by = :pod_id, incarnation = :incarnation, claim_token = :token,
+       claimed_ts = :now, last_update_ts = :now
+ WHERE status = 'pending'
+   AND rowid IN (SELECT rowid FROM step_tracker WHERE status = 'pending'
+                  ORDER BY priority DESC, created_ts, step_id LIMIT :limit)
+   AND EXISTS (SELECT 1 FROM pod_health WHERE pod_id = :pod_id AND incarnation = :incarnation
+                  AND status = 'up' AND last_heartbeat_ts > :now - :threshold)
+   AND NOT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'claimed'
+                  AND incarnation = :incarnation AND claim_token = :token)
+RETURNING step_id, task_type, payload, priority, retry_count, created_ts, claim_token;
+
+-- name: read_claim
+SELECT step_id, task_type, payload, priority, retry_count, created_ts, claim_token
+  FROM step_tracker
+ WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token;
+
+-- name: settle_completed
+UPDATE step_tracker
+   SET status = 'completed', result = ?, error = NULL, run_s = ?, retry_ts = NULL, finished_ts = ?, last_update_ts = ?
+ WHERE step_id = ? AND claim_token = ? AND status = 'claimed';
+
+-- name: settle_failed
+-- Without a delay, or with no retry left, retry_ts stays NULL: a dead letter.
+UPDATE step_tracker
+   SET status = 'failed', result = NULL, error = :error, run_s = :run_s, finished_ts = :now, last_update_ts = :now,
+       retry_ts = CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN :now + :delay END,
+       history = json_insert(COALESCE(history, '[]'), '$[#]', json_object(
+           'attempt', retry_count + 1, 'outcome', 'failed', 'pod_id', claimed_by, 'claimed_ts', claimed_ts,
+           'ended_ts', :now, 'run_s', :run_s, 'error', :error))
+ WHERE step_id = :step_id AND claim_token = :token AND status = 'claimed';
+
+-- name: settled_already
+-- A pair counts as written only in the state its own outcome leads to; recovery clears the token of what it takes away.
+SELECT step_id, claim_token, status FROM step_tracker
+ WHERE step_id IN (SELECT value FROM json_each(:step_ids));
+
+-- name: release_step
+UPDATE step_tracker
+   SET status = 'pending', claimed_by = NULL, incarnation = NULL, claim_token = NULL, claimed_ts = NULL,
+       last_update_ts = ?
+ WHERE step_id = ? AND claim_token = ? AND status = 'claimed';
+
+-- name: release_unknown
+UPDATE step_tracker
+   SET status = 'pending', claimed_by = NULL, incarnation = NULL, claim_token = NULL, claimed_ts = NULL,
+       last_update_ts = :now
+ WHERE status = 'claimed' AND incarnation = :incarnation AND claimed_ts < :before
+   AND claim_token NOT IN (SELECT value FROM json_each(:known));
+
+-- name: held_claims
+SELECT step_id, claim_token FROM step_tracker WHERE status = 'claimed' AND incarnation = :incarnation;
+
+-- name: requeue_steps
+UPDATE step_tracker
+   SET status = 'pending', retry_count = 0, claimed_by = NULL, incarnation = NULL, claim_token = NULL,
+       claimed_ts = NULL, finished_ts = NULL, run_s = NULL, retry_ts = NULL, last_update_ts = :now,
+       history = json_insert(COALESCE(history, '[]'), '$[#]', json_object('outcome', 'requeued', 'ended_ts', :now))
+ WHERE status = 'failed' AND step_id IN (SELECT value FROM json_each(:step_ids))
+RETURNING step_id;
+
+-- name: cancel_steps
+UPDATE step_tracker
+   SET status = 'failed', error = :reason, finished_ts = :now, retry_ts = NULL, last_update_ts = :now,
+       history = json_insert(COALESCE(history, '[]'), '$[#]',
+                             json_object('outcome', 'cancelled', 'ended_ts', :now, 'error', :reason))
+ WHERE status = 'pending' AND step_id IN (SELECT value FROM json_each(:step_ids))
+RETURNING step_id;
+
+-- name: payloads_of
+SELECT step_id, payload, priority FROM step_tracker WHERE step_id IN (SELECT value FROM json_each(:step_ids));
+
+-- name: get_steps
+SELECT * FROM step_tracker WHERE step_id IN (SELECT value FROM json_each(:step_ids));
+
+-- name: find_steps
+-- /*index*/ names the index of a rare status: without it the newest few of a status would be sought in all rows.
+SELECT * FROM step_tracker /*index*/
+ WHERE /*where*/
+ ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
+
+-- name: stats
+SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending') AS pending,
+       (SELECT count(*) FROM step_tracker WHERE status = 'claimed') AS claimed,
+       (SELECT count(*) FROM step_tracker WHERE status = 'completed') AS completed,
+       (SELECT count(*) FROM step_tracker WHERE status = 'failed') AS failed,
+       (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts IS NULL) AS dead_letters,
+       (SELECT min(created_ts) FROM step_tracker WHERE status = 'pending') AS oldest_pending_ts;
+
+-- name: register_pod
+-- The newcomer takes the row; a repeat by the same incarnation keeps its birth, and so its place in the line of leaders.
+INSERT INTO pod_health (pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta)
+VALUES (:pod_id, :incarnation, 'up', :now, :now, :may_lead, :meta)
+ON CONFLICT (pod_id) DO UPDATE
+   SET incarnation = excluded.incarnation, status = 'up', last_heartbeat_ts = excluded.last_heartbeat_ts,
+       may_lead = excluded.may_lead, meta = excluded.meta,
+       birth_ts = CASE WHEN pod_health.incarnation = excluded.incarnation AND pod_health.status = 'up'
+                       THEN pod_health.birth_ts ELSE excluded.birth_ts END;
+
+-- name: read_pod
+SELECT incarnation, status, birth_ts FROM pod_health WHERE pod_id = :pod_id;
+
+-- name: beat
+UPDATE pod_health SET last_heartbeat_ts = :now, status = 'up', meta = :meta
+ WHERE pod_id = :pod_id AND incarnation = :incarnation;
+
+-- name: leader
+SELECT incarnation, pod_id FROM pod_health
+ WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
+ ORDER BY birth_ts, pod_id LIMIT 1;
+
+-- name: pause_state
+SELECT kind FROM command_log
+ WHERE kind IN ('pause', 'resume') AND target IN ('*', :pod_id)
+ ORDER BY issued_ts DESC, command_id DESC LIMIT 1;
+
+-- name: open_commands
+-- A pod obeys what was ordered in its own lifetime; an order to the leader goes to whoever leads, once.
+SELECT c.command_id, c.kind, c.target, c.args, c.issued_by, c.issued_ts
+  FROM command_log c
+ WHERE c.issued_ts > :now - 3600
+   AND ((c.target IN ('*', :pod_id) AND c.issued_ts >= :birth
+         AND NOT EXISTS (SELECT 1 FROM command_answer a WHERE a.command_id = c.command_id AND a.pod_id = :pod_id))
+     OR (c.target = 'leader' AND :leads
+         AND NOT EXISTS (SELECT 1 FROM command_answer a WHERE a.command_id = c.command_id)))
+ ORDER BY c.issued_ts, c.command_id;
+
+-- name: mark_down
+UPDATE pod_health SET status = 'down' WHERE pod_id = :pod_id AND incarnation = :incarnation;
+
+-- name: list_pods
+SELECT pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta FROM pod_health ORDER BY birth_ts, pod_id;
+
+-- name: insert_command
+INSERT INTO command_log (command_id, kind, target, args, issued_by, issued_ts)
+VALUES (:command_id, :kind, :target, :args, :issued_by, :now)
+ON CONFLICT (command_id) DO NOTHING;
+
+-- name: answer_command
+INSERT INTO command_answer (command_id, pod_id, done_ts, ok, result)
+VALUES (:command_id, :pod_id, :now, :ok, :result)
+ON CONFLICT (command_id, pod_id) DO NOTHING;
+
+-- name: list_commands
+SELECT * FROM command_log ORDER BY issued_ts DESC, command_id DESC LIMIT :limit;
+
+-- name: get_commands
+SELECT * FROM command_log WHERE command_id IN (SELECT value FROM json_each(:command_ids))
+ ORDER BY issued_ts DESC, command_id DESC LIMIT :limit;
+
+-- name: answers_of
+SELECT command_id, pod_id, done_ts, ok, result FROM command_answer
+ WHERE command_id IN (SELECT value FROM json_each(:command_ids)) ORDER BY done_ts, pod_id;
+
+-- name: recover_orphans
+-- An orphan is a claim whose owner is not among the living. Death, leadership and status are judged in here, at once.
+UPDATE step_tracker AS s
+   SET status = CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN 'pending' ELSE 'failed' END,
+       retry_count = retry_count + (retry_count < COALESCE(max_retries, :max_retries)),
+       error = why.reason || CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN ''
+                                  ELSE '; all ' || COALESCE(max_retries, :max_retries) || ' retries are used' END,
+       history = json_insert(COALESCE(history, '[]'), '$[#]', json_object(
+           'attempt', retry_count + 1, 'outcome', 'lost', 'pod_id', claimed_by, 'claimed_ts', claimed_ts,
+           'ended_ts', :now, 'error', why.reason, 'recovery_run_id', :run_id)),
+       finished_ts = CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN NULL ELSE :now END,
+       claimed_by = CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN NULL ELSE claimed_by END,
+       incarnation = NULL, claim_token = NULL, claimed_ts = NULL, retry_ts = NULL,
+       last_update_ts = :now, recovery_run_id = :run_id
+  FROM (SELECT o.rowid AS row_number,
+               'pod ' || o.claimed_by || CASE
+                   WHEN p.pod_id IS NULL THEN ' is not known to the fleet'
+                   WHEN p.incarnation <> o.incarnation THEN ' was restarted'
+                   WHEN p.status = 'down' THEN ' stopped or was declared dead'
+                   ELSE ' sent no heartbeat for ' || CAST(:now - p.last_heartbeat_ts AS INTEGER) || ' s' END AS reason
+          FROM step_tracker o LEFT JOIN pod_health p ON p.pod_id = o.claimed_by
+         WHERE o.status = 'claimed'
+           AND NOT EXISTS (SELECT 1 FROM pod_health alive
+                            WHERE alive.pod_id = o.claimed_by AND alive.incarnation = o.incarnation
+                              AND alive.status = 'up' AND alive.last_heartbeat_ts > :alive_after)
+         LIMIT :limit) AS why
+ WHERE s.rowid = why.row_number AND s.status = 'claimed'
+   AND (SELECT incarnation FROM pod_health
+         WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
+         ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation
+RETURNING step_id, 'orphan', CASE status WHEN 'pending' THEN 'requeued' ELSE 'terminal' END,
+          json_extract(history, '$[#-1].pod_id'), retry_count, error;
+
+-- name: retry_failed
+UPDATE step_tracker
+   SET status = 'pending', retry_count = retry_count + 1, claimed_by = NULL, incarnation = NULL,
+       claimed_ts = NULL, finished_ts = NULL, run_s = NULL, retry_ts = NULL,
+       last_update_ts = :now, recovery_run_id = :run_id
+ WHERE status = 'failed' AND retry_ts <= :now
+   AND rowid IN (SELECT rowid FROM step_tracker WHERE status = 'failed' AND retry_ts <= :now
+                  ORDER BY retry_ts LIMIT :limit)
+   AND (SELECT incarnation FROM pod_health
+         WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
+         ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation
+RETURNING step_id, 'failed', 'requeued', json_extract(history, '$[#-1].pod_id'), retry_count, error;
+
+-- name: bury_dead_pods
+-- Comes after the orphans, though it need not: they are found by who is alive, not by who was seen dying.
+UPDATE pod_health SET status = 'down'
+ WHERE status = 'up' AND last_heartbeat_ts <= :alive_after
+   AND (SELECT incarnation FROM pod_health
+         WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
+         ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation
+RETURNING pod_id;
+
+-- name: open_recovery_run
+INSERT INTO recovery_run (run_id, leader_pod_id, trigger, started_ts, dead_pods, total_orphans, resubmitted,
+                          terminal_failures, retried, held_off)
+VALUES (:run_id, :pod_id, 'cycle', :now, '[]', 0, 0, 0, 0, 0)
+ON CONFLICT (run_id) DO NOTHING;
+
+-- name: save_recovery_run
+INSERT INTO recovery_run (run_id, leader_pod_id, trigger, started_ts, finished_ts, duration_s, dead_pods,
+                          total_orphans, resubmitted, terminal_failures, retried, held_off)
+VALUES (:run_id, :leader_pod_id, :trigger, :started_ts, :finished_ts, :duration_s, :dead_pods,
+        :total_orphans, :resubmitted, :terminal_failures, :retried, :held_off)
+ON CONFLICT (run_id) DO UPDATE
+   SET trigger = excluded.trigger, started_ts = excluded.started_ts, finished_ts = excluded.finished_ts,
+       duration_s = excluded.duration_s, dead_pods = excluded.dead_pods, total_orphans = excluded.total_orphans,
+       resubmitted = excluded.resubmitted, terminal_failures = excluded.terminal_failures,
+       retried = excluded.retried, held_off = excluded.held_off
+ WHERE recovery_run.finished_ts IS NULL;
+
+-- name: save_decision
+INSERT INTO recovery_decision (run_id, step_id, cause, action, owner, retry_count, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, step_id) DO NOTHING;
+
+-- name: list_recovery_runs
+SELECT * FROM recovery_run ORDER BY started_ts DESC, run_id LIMIT :limit;
+
+-- name: list_decisions
+SELECT step_id, cause, action, owner, retry_count, reason FROM recovery_decision
+ WHERE run_id = :run_id ORDER BY cause, step_id;
+
+-- name: last_sample
+SELECT max(sampled_ts) FROM sample;
+
+-- name: sample_deltas
+SELECT (SELECT count(*) FROM step_tracker WHERE created_ts > :since AND created_ts <= :now) AS submitted_delta,
+       (SELECT count(*) FROM step_tracker WHERE status = 'completed' AND finished_ts > :since) AS completed_delta,
+       (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND finished_ts > :since) AS failed_delta,
+       (SELECT count(*) FROM pod_health WHERE status = 'up' AND last_heartbeat_ts > :now - :threshold) AS pods_alive,
+       (SELECT COALESCE(sum(json_extract(meta, '$.running_count')), 0) FROM pod_health
+         WHERE status = 'up' AND last_heartbeat_ts > :now - :threshold) AS running;
+
+-- name: sample_times
+SELECT claimed_ts - created_ts, run_s FROM step_tracker
+ WHERE status = 'completed' AND finished_ts > :since ORDER BY finished_ts DESC LIMIT 1000;
+
+-- name: insert_sample
+INSERT INTO sample (bucket, sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta,
+                    completed_delta, failed_delta, oldest_pending_s, pods_alive, running, leader_pod_id,
+                    wait_p50_s, wait_p95_s, run_p50_s, run_p95_s)
+VALUES (:bucket, :sampled_ts, :interval_s, :pending, :claimed, :completed, :failed, :submitted_delta,
+        :completed_delta, :failed_delta, :oldest_pending_s, :pods_alive, :running, :leader_pod_id,
+        :wait_p50_s, :wait_p95_s, :run_p50_s, :run_p95_s)
+ON CONFLICT (bucket) DO NOTHING;
+
+-- name: list_samples
+SELECT sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta, completed_delta, failed_delta,
+       oldest_pending_s, pods_alive, running, leader_pod_id, wait_p50_s, wait_p95_s, run_p50_s, run_p95_s
+  FROM sample WHERE sampled_ts >= :since ORDER BY sampled_ts DESC LIMIT :limit;
+
+-- name: purge_completed
+DELETE FROM step_tracker WHERE rowid IN (
+    SELECT rowid FROM step_tracker WHERE status = 'completed' AND finished_ts < :completed_before LIMIT :limit);
+
+-- name: purge_failed
+DELETE FROM step_tracker WHERE rowid IN (
+    SELECT rowid FROM step_tracker
+     WHERE status = 'failed' AND retry_ts IS NULL AND finished_ts < :failed_before LIMIT :limit);
+
+-- name: purge_samples
+DELETE FROM sample WHERE rowid IN (SELECT rowid FROM sample WHERE sampled_ts < :completed_before LIMIT :limit);
+
+-- name: purge_decisions
+DELETE FROM recovery_decision WHERE run_id IN (
+    SELECT run_id FROM recovery_run WHERE started_ts < :failed_before LIMIT :limit);
+
+-- name: purge_runs
+DELETE FROM recovery_run WHERE started_ts < :failed_before
+   AND run_id NOT IN (SELECT run_id FROM recovery_decision);
+
+-- name: purge_commands
+-- The newest pause or resume of each target is state, not history: it stays.
+DELETE FROM command_log WHERE rowid IN (
+    SELECT rowid FROM command_log c WHERE issued_ts < :failed_before
+       AND NOT (kind IN ('pause', 'resume') AND NOT EXISTS (
+           SELECT 1 FROM command_log newer WHERE newer.kind IN ('pause', 'resume')
+              AND newer.target = c.target AND newer.issued_ts > c.issued_ts))
+     LIMIT :limit);
+
+-- name: purge_answers
+DELETE FROM command_answer WHERE command_id NOT IN (SELECT command_id FROM command_log);
+
+-- name: purge_pods
+-- A pod leaves the record a day after its last beat, and never while it owns something.
+DELETE FROM pod_health WHERE last_heartbeat_ts < :now - 86400
+   AND NOT EXISTS (SELECT 1 FROM step_tracker s WHERE s.status = 'claimed' AND s.claimed_by = pod_health.pod_id);

@@ -1,0 +1,332 @@
+"""The embedded store: one SQLite file in WAL mode, shared by many processes of one machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..clock import Clock
+from ..errors import SchemaMismatch
+from ..model import (
+    Beat,
+    BeatState,
+    ClaimedRow,
+    CommandRecord,
+    Decision,
+    Identity,
+    Outcome,
+    PageKey,
+    PodRecord,
+    QueueStats,
+    RecoveryRun,
+    Sample,
+    Status,
+    StepFilter,
+    StepRecord,
+    StepRow,
+)
+from . import sqlite_rows as rows
+from .protocol import Recovered, RecoveryOrder, Store
+from .sqlite_connection import SqliteConnection
+from .statements import load_statements
+
+SQL = load_statements("sqlite.sql")
+_STATUS_INDEX = {
+    Status.PENDING: "INDEXED BY step_pending",
+    Status.CLAIMED: "INDEXED BY step_claimed",
+    Status.FAILED: "INDEXED BY step_failed",
+}
+
+
+def migrations() -> list[str]:
+    """The migration scripts in order; number n takes a database from schema version n-1 to n."""
+    folder = files(__package__).joinpath("sql", "sqlite_migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
+    return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+
+
+class SqliteStore:
+    """`Store` on one SQLite file. `clock` plays the database's clock; it is read while the write lock is held."""
+
+    def __init__(self, path: Path, clock: Clock, busy_timeout_s: float = 10.0, synchronous: str = "FULL") -> None:
+        self._path, self._clock = path, clock
+        self._busy_timeout_s, self._synchronous = busy_timeout_s, synchronous
+        self._db = SqliteConnection(path, busy_timeout_s, synchronous)
+
+    # -- life cycle ---------------------------------------------------------------------------------------------------
+
+    def create_schema(self) -> None:
+        scripts = migrations()
+        if self._schema_version() == len(scripts):
+            return
+        with self._db.write() as db:
+            # Read again under the lock: another pod may have migrated while this one waited.
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if version > len(scripts):
+                raise SchemaMismatch(
+                    f"{self._path} has schema version {version}, this program knows {len(scripts)}: "
+                    "upgrade this FLEET-Q, or point FLEET_Q_STORE at another file"
+                )
+            for number, script in enumerate(scripts[version:], start=version + 1):
+                for statement in _split(script):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version={number}")
+
+    def _schema_version(self) -> int:
+        with self._db.read() as db:
+            return int(self._db.retry_busy(lambda: db.execute("PRAGMA user_version").fetchone())[0])
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def change_signal(self) -> Callable[[], int] | None:
+        def probe() -> int:
+            with self._db.read() as db:
+                return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+        return probe
+
+    def reopen(self) -> Store:
+        return SqliteStore(self._path, self._clock, self._busy_timeout_s, self._synchronous)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _rows(self, name: str, **bind: Any) -> list[Any]:
+        with self._db.read() as db:
+            return self._db.retry_busy(lambda: db.execute(SQL[name], bind).fetchall())
+
+    def _write(self, name: str, **bind: Any) -> tuple[int, list[Any]]:
+        """Run one guarded write in its own transaction; returns (rows changed, rows returned)."""
+        with self._db.write() as db:
+            cursor = db.execute(SQL[name], {"now": self._clock.now(), **bind})
+            found = cursor.fetchall()
+            return cursor.rowcount, found
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def insert_steps(self, steps: Sequence[StepRow]) -> int:
+        with self._db.write() as db:
+            now = self._clock.now()
+            cursor = db.executemany(
+                SQL["insert_steps"],
+                [(s.step_id, s.task_type, s.payload, s.priority, s.max_retries, now, now) for s in steps],
+            )
+            return cursor.rowcount
+
+    def claim_steps(self, who: Identity, claim_token: str, limit: int, threshold_s: float) -> list[ClaimedRow]:
+        bind = {"pod_id": who.pod_id, "incarnation": who.incarnation, "token": claim_token}
+        claimed: list[Any] = []
+        if self._rows("any_pending"):  # a look costs microseconds, the write lock costs a commit
+            _, claimed = self._write("claim_steps", limit=limit, threshold=threshold_s, **bind)
+        if not claimed:
+            claimed = self._rows("read_claim", **bind)
+        # RETURNING promises no order.
+        return sorted((ClaimedRow(*row) for row in claimed), key=lambda r: (-r.priority, r.created_ts, r.step_id))
+
+    def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
+        done = [o for o in outcomes if o.status is Status.COMPLETED]
+        failed = [o for o in outcomes if o.status is Status.FAILED]
+        with self._db.write() as db:
+            now = self._clock.now()
+            landed = 0
+            if done:
+                landed += db.executemany(
+                    SQL["settle_completed"], [(o.result, o.run_s, now, now, o.step_id, o.claim_token) for o in done]
+                ).rowcount
+            for o in failed:
+                landed += db.execute(
+                    SQL["settle_failed"],
+                    {
+                        "error": o.error,
+                        "run_s": o.run_s,
+                        "now": now,
+                        "delay": o.retry_delay_s,
+                        "max_retries": max_retries,
+                        "step_id": o.step_id,
+                        "token": o.claim_token,
+                    },
+                ).rowcount
+        if landed == len(outcomes):
+            return {(o.step_id, o.claim_token) for o in outcomes}
+        return self._standing(outcomes)
+
+    def _standing(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
+        found = self._rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
+        standing = {(step_id, token): status for step_id, token, status in found}
+        # A failure that the leader has requeued since keeps its token, and still counts as written.
+        after = {Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "pending")}
+        return {
+            (o.step_id, o.claim_token)
+            for o in outcomes
+            if standing.get((o.step_id, o.claim_token)) in after.get(o.status, ())
+        }
+
+    def release_steps(self, claims: Sequence[tuple[str, str]]) -> int:
+        with self._db.write() as db:
+            now = self._clock.now()
+            return db.executemany(SQL["release_step"], [(now, step_id, token) for step_id, token in claims]).rowcount
+
+    def release_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> int:
+        bind = {"incarnation": who.incarnation, "before": before_ts, "known": json.dumps(sorted(known_tokens))}
+        return self._write("release_unknown", **bind)[0]
+
+    def held_claims(self, who: Identity) -> set[tuple[str, str]]:
+        return {(step_id, token) for step_id, token in self._rows("held_claims", incarnation=who.incarnation)}
+
+    def requeue_steps(self, step_ids: Sequence[str]) -> list[str]:
+        return sorted(row[0] for row in self._write("requeue_steps", step_ids=json.dumps(list(step_ids)))[1])
+
+    def cancel_steps(self, step_ids: Sequence[str], reason: str) -> list[str]:
+        bind = {"step_ids": json.dumps(list(step_ids)), "reason": reason}
+        return sorted(row[0] for row in self._write("cancel_steps", **bind)[1])
+
+    def get_steps(self, step_ids: Sequence[str]) -> list[StepRecord]:
+        return rows.steps(self._rows("get_steps", step_ids=json.dumps(list(step_ids))))
+
+    def payloads_of(self, step_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        found = self._rows("payloads_of", step_ids=json.dumps(list(step_ids)))
+        return {step_id: (payload, priority) for step_id, payload, priority in found}
+
+    def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
+        conditions, bind = rows.conditions(where, after)
+        status = Status.FAILED if where.dead_letters else where.status
+        index = _STATUS_INDEX.get(status, "") if status else ""
+        sql = SQL["find_steps"].replace("/*index*/", index).replace("/*where*/", conditions)
+        with self._db.read() as db:
+            return rows.steps(db.execute(sql, {**bind, "limit": limit}).fetchall())
+
+    def stats(self) -> QueueStats:
+        return QueueStats(self._clock.now(), *self._rows("stats")[0])
+
+    # -- pods and commands --------------------------------------------------------------------------------------------
+
+    def register_pod(self, who: Identity, meta: Mapping[str, Any]) -> float:
+        with self._db.write() as db:
+            now = self._clock.now()
+            db.execute(SQL["register_pod"], {**rows.identity(who), "meta": json.dumps(dict(meta)), "now": now})
+            return now
+
+    def beat(self, who: Identity, meta: Mapping[str, Any], threshold_s: float) -> Beat:
+        bind = rows.identity(who)
+        with self._db.write() as db:
+            now = self._clock.now()
+            row = db.execute(SQL["read_pod"], bind).fetchone()
+            changed = db.execute(SQL["beat"], {**bind, "meta": json.dumps(dict(meta)), "now": now}).rowcount
+        if not changed:
+            return Beat(now, BeatState.MISSING if row is None else BeatState.SUPERSEDED)
+        leader = self._rows("leader", now=now, threshold=threshold_s)
+        leads = bool(leader) and leader[0][0] == who.incarnation
+        pause = self._rows("pause_state", pod_id=who.pod_id)
+        orders = self._rows("open_commands", pod_id=who.pod_id, now=now, birth=row[2], leads=leads)
+        return Beat(
+            now_ts=now,
+            state=BeatState.REVIVED if row[1] == "down" else BeatState.ALIVE,
+            leader=leader[0][0] if leader else None,
+            leader_pod_id=leader[0][1] if leader else None,
+            paused=bool(pause) and pause[0][0] == "pause",
+            commands=tuple(rows.command(order) for order in orders),
+        )
+
+    def mark_down(self, who: Identity) -> None:
+        self._write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
+
+    def list_pods(self) -> list[PodRecord]:
+        return [rows.pod(row) for row in self._rows("list_pods")]
+
+    def insert_command(self, command_id: str, kind: str, target: str, args: Mapping[str, Any], issued_by: str) -> None:
+        bind = {"command_id": command_id, "kind": kind, "target": target, "issued_by": issued_by}
+        self._write("insert_command", args=json.dumps(dict(args)), **bind)
+
+    def answer_command(self, command_id: str, pod_id: str, ok: bool, result: str) -> None:
+        self._write("answer_command", command_id=command_id, pod_id=pod_id, ok=int(ok), result=result)
+
+    def list_commands(self, limit: int, command_ids: Sequence[str] | None = None) -> list[CommandRecord]:
+        if command_ids is None:
+            found = self._rows("list_commands", limit=limit)
+        else:
+            found = self._rows("get_commands", limit=limit, command_ids=json.dumps(list(command_ids)))
+        answers = self._rows("answers_of", command_ids=json.dumps([row[0] for row in found]))
+        return [CommandRecord(rows.command(row), rows.answers(row[0], answers)) for row in found]
+
+    # -- leader -------------------------------------------------------------------------------------------------------
+
+    def recover(self, order: RecoveryOrder) -> Recovered:
+        who = rows.identity(order.leader)
+        with self._db.write() as db:
+            now = self._clock.now()
+            bind = {
+                **who,
+                "now": now,
+                "run_id": order.run_id,
+                "threshold": order.threshold_s,
+                "max_retries": order.max_retries,
+                "alive_after": 0.0 if order.hold_off else now - order.threshold_s,
+                "limit": order.limit,
+            }
+            leader = db.execute(SQL["leader"], bind).fetchone()
+            moved = db.execute(SQL["recover_orphans"], bind).fetchall()
+            moved += db.execute(SQL["retry_failed"], bind).fetchall()
+            dead = db.execute(SQL["bury_dead_pods"], bind).fetchall()
+            if moved or dead:
+                # In the same transaction: a leader that dies right after this leaves an unfinished run to be seen.
+                db.execute(SQL["open_recovery_run"], bind)
+        return Recovered(
+            is_leader=leader is not None and leader[0] == order.leader.incarnation,
+            now_ts=now,
+            decisions=tuple(Decision(*row) for row in moved),
+            dead_pods=tuple(sorted(row[0] for row in dead)),
+        )
+
+    def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
+        with self._db.write() as db:
+            db.execute(SQL["save_recovery_run"], rows.recovery_run_bind(run))
+            db.executemany(
+                SQL["save_decision"],
+                [(run.run_id, d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions],
+            )
+
+    def list_recovery_runs(self, limit: int) -> list[RecoveryRun]:
+        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit)]
+
+    def list_decisions(self, run_id: str) -> list[Decision]:
+        return [Decision(*row) for row in self._rows("list_decisions", run_id=run_id)]
+
+    def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
+        now = self._clock.now()
+        found = self._rows("leader", now=now, threshold=threshold_s)
+        last = self._rows("last_sample")[0][0]
+        if not found or found[0][0] != leader.incarnation or (last is not None and now - last < interval_s / 2):
+            return None
+        since = now - interval_s if last is None else last
+        deltas = self._rows("sample_deltas", now=now, since=since, threshold=threshold_s)[0]
+        times = self._rows("sample_times", since=since)
+        sample = rows.sample(now, since, self.stats(), deltas, times)
+        sample = replace(sample, leader_pod_id=found[0][1])
+        changed, _ = self._write("insert_sample", bucket=int(now // interval_s), **rows.as_bind(sample))
+        return sample if changed else None
+
+    def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
+        return [Sample(*row) for row in reversed(self._rows("list_samples", since=since_ts, limit=limit))]
+
+    def purge(self, completed_before: float, failed_before: float, limit: int) -> dict[str, int]:
+        bind = {"completed_before": completed_before, "failed_before": failed_before, "limit": limit}
+        kinds = ("completed", "failed", "samples", "decisions", "runs", "commands", "answers", "pods")
+        # A transaction each: a pod that waits to claim gets its turn in between.
+        return {kind: self._write(f"purge_{kind}", **bind)[0] for kind in kinds}
+
+
+def _split(script: str) -> Iterable[str]:
+    """The single statements of a script; executescript() would commit the transaction around them."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,162 @@
+"""Between the rows of the embedded store and the values of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..model import (
+    Command,
+    CommandAnswer,
+    Identity,
+    PageKey,
+    PodRecord,
+    QueueStats,
+    RecoveryRun,
+    Sample,
+    Status,
+    StepFilter,
+    StepRecord,
+)
+
+
+def steps(found: Iterable[Sequence[Any]]) -> list[StepRecord]:
+    """Rows of `SELECT * FROM step_tracker`."""
+    return [_step(row) for row in found]
+
+
+def _step(row: Sequence[Any]) -> StepRecord:
+    (step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, claim_token,
+     created_ts, claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run_id) = row  # fmt: skip
+    return StepRecord(
+        step_id=step_id,
+        task_type=task_type,
+        payload=_lenient(payload),
+        priority=priority,
+        status=Status(status),
+        retry_count=retry_count,
+        max_retries=max_retries,
+        claimed_by=claimed_by,
+        incarnation=incarnation,
+        claim_token=claim_token,
+        created_ts=created_ts,
+        claimed_ts=claimed_ts,
+        finished_ts=finished_ts,
+        last_update_ts=last_update_ts,
+        retry_ts=retry_ts,
+        run_s=run_s,
+        result=_lenient(result),
+        error=error,
+        history=_lenient(history) or [],
+        recovery_run_id=run_id,
+    )
+
+
+def _lenient(text: str | None) -> Any:
+    """A row that somebody damaged by hand must still be shown."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
+def conditions(where: StepFilter, after: PageKey | None) -> tuple[str, dict[str, Any]]:
+    """The WHERE of `find_steps` with its values; statuses are literals so that partial indexes apply."""
+    parts, bind = ["1 = 1"], dict[str, Any]()
+    if where.dead_letters:
+        parts.append("status = 'failed' AND retry_ts IS NULL")
+    elif where.status is not None:
+        parts.append(f"status = '{where.status.value}'")
+    for column in ("task_type", "claimed_by"):
+        if (value := getattr(where, column)) is not None:
+            parts.append(f"{column} = :{column}")
+            bind[column] = value
+    if where.text:
+        bind["text"] = "%" + where.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        columns = ("step_id", "payload", "COALESCE(error, '')")
+        parts.append("(" + " OR ".join(f"{column} LIKE :text ESCAPE '\\'" for column in columns) + ")")
+    if where.created_from is not None:
+        parts.append("created_ts >= :created_from")
+        bind["created_from"] = where.created_from
+    if where.created_until is not None:
+        parts.append("created_ts < :created_until")
+        bind["created_until"] = where.created_until
+    if after is not None:
+        parts.append("(created_ts, step_id) < (:after_ts, :after_id)")
+        bind |= {"after_ts": after.created_ts, "after_id": after.step_id}
+    return " AND ".join(parts), bind
+
+
+def identity(who: Identity) -> dict[str, Any]:
+    """Bind values that name a pod."""
+    return {"pod_id": who.pod_id, "incarnation": who.incarnation, "may_lead": int(who.may_lead)}
+
+
+def pod(row: Sequence[Any]) -> PodRecord:
+    """A row of `list_pods`."""
+    pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
+    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), json.loads(meta))
+
+
+def command(row: Sequence[Any]) -> Command:
+    """A row of command_log."""
+    command_id, kind, target, args, issued_by, issued_ts = row
+    return Command(command_id, kind, target, json.loads(args), issued_by, issued_ts)
+
+
+def answers(command_id: str, found: Iterable[Sequence[Any]]) -> tuple[CommandAnswer, ...]:
+    """The answers to one command."""
+    return tuple(CommandAnswer(row[1], row[2], bool(row[3]), row[4]) for row in found if row[0] == command_id)
+
+
+def recovery_run(row: Sequence[Any]) -> RecoveryRun:
+    """A row of recovery_run."""
+    values = list(row)
+    values[6] = tuple(json.loads(values[6]))
+    values[11] = bool(values[11])
+    return RecoveryRun(*values)
+
+
+def recovery_run_bind(run: RecoveryRun) -> dict[str, Any]:
+    """Bind values of a recovery run."""
+    return as_bind(run) | {"dead_pods": json.dumps(run.dead_pods), "held_off": int(run.held_off)}
+
+
+def as_bind(value: Any) -> dict[str, Any]:
+    """A flat dataclass as bind values."""
+    return asdict(value)
+
+
+def sample(
+    now_ts: float, since_ts: float, stats: QueueStats, deltas: Sequence[int], times: Sequence[tuple[float, float]]
+) -> Sample:
+    """Put one sample together from the counts and the (wait, run) seconds of steps that completed since the last."""
+    submitted, completed, failed, pods_alive, running = deltas
+    waits = sorted(max(0.0, wait) for wait, _ in times)
+    runs = sorted(run for _, run in times)
+    return Sample(
+        sampled_ts=now_ts,
+        interval_s=now_ts - since_ts,
+        pending=stats.pending,
+        claimed=stats.claimed,
+        completed=stats.completed,
+        failed=stats.failed,
+        submitted_delta=submitted,
+        completed_delta=completed,
+        failed_delta=failed,
+        oldest_pending_s=None if stats.oldest_pending_ts is None else max(0.0, now_ts - stats.oldest_pending_ts),
+        pods_alive=pods_alive,
+        running=running,
+        leader_pod_id=None,
+        wait_p50_s=_quantile(waits, 0.5),
+        wait_p95_s=_quantile(waits, 0.95),
+        run_p50_s=_quantile(runs, 0.5),
+        run_p95_s=_quantile(runs, 0.95),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Nearest rank."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,0 +1,3 @@
+"""The version of FLEET-Q."""
+
+VERSION = "0.1.0"

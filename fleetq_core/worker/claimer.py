@@ -1,0 +1,110 @@
+"""The claim loop: keeps the slots busy, holds little in advance, and asks an empty queue seldom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+
+from ..clock import Clock
+from ..config import Config
+from ..ids import new_token
+from ..loop import jittered
+from ..model import Counters, Step
+from ..queue import Queue
+from .executor import Executor
+from .ledger import ClaimLedger
+
+log = logging.getLogger(__name__)
+
+PROBE_S = 0.006  # how often a waiting pod looks whether another process has committed
+MAX_CLAIM = 500
+
+
+class Claimer:
+    """One per pod. `may_claim()` says whether the pod is in a state to take on work."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        executor: Executor,
+        ledger: ClaimLedger,
+        counters: Counters,
+        config: Config,
+        clock: Clock,
+        may_claim: Callable[[], bool],
+    ) -> None:
+        self._queue, self._executor, self._ledger = queue, executor, ledger
+        self._counters, self._config, self._clock = counters, config, clock
+        self._may_claim = may_claim
+        self._probe = queue.store.change_signal()
+        self._seen = self._probe() if self._probe else 0
+        self._unanswered: tuple[str, int] | None = None
+        self._round_trip_s: float | None = None
+        self.hungry = False  # whether a freed slot should claim at once: the queue held more than we took
+
+    def run_once(self) -> float:
+        """Claim once if there is room; returns the seconds until the next look."""
+        if self._probe:
+            self._seen = self._probe()
+        self._release_surplus()
+        if not self._may_claim():
+            return self._config.claim_interval
+        ahead = self._ahead()
+        self._executor.low_water = ahead // 2
+        token, want = self._unanswered or (new_token(), min(MAX_CLAIM, self._executor.room(ahead)))
+        if want <= 0 or (want < ahead // 2 and self._executor.load()[1]):
+            self.hungry = True
+            return self._config.claim_interval
+        steps = self._claim(token, want)
+        self.hungry = len(steps) == want
+        return 0.0 if self.hungry else jittered(self._config.claim_interval)
+
+    def _claim(self, token: str, want: int) -> list[Step]:
+        # The token is known before the claim is sent, and is asked for again until the store has answered.
+        self._unanswered = (token, want)
+        self._ledger.asking(token)
+        sent = self._clock.monotonic()
+        steps = self._queue.claim_as(token, want)
+        took = self._clock.monotonic() - sent
+        self._unanswered = None
+        self._ledger.granted(token, [step.step_id for step in steps])
+        self._round_trip_s = took if self._round_trip_s is None else 0.8 * self._round_trip_s + 0.2 * took
+        if steps:
+            self._counters.claimed += len(steps)
+            log.debug("claimed %d steps", len(steps))
+            self._executor.offer(steps)
+        return steps
+
+    def _ahead(self) -> int:
+        """How many steps to hold in advance: what the slots finish during two round trips to the store."""
+        mean_run_s = self._executor.stats.mean_run_s
+        if mean_run_s is None or self._round_trip_s is None:
+            return 0
+        finished = 2 * self._executor.capacity * self._round_trip_s / max(mean_run_s, 1e-6)
+        return min(self._config.claim_ahead, math.floor(finished))
+
+    def _release_surplus(self) -> None:
+        """Steps that were to start within a moment but have not: give them to pods with free slots."""
+        running, buffered = self._executor.load()
+        if buffered and running >= self._executor.capacity:
+            patience = max(1.0, 10 * (self._round_trip_s or 0.0), self._config.claim_interval)
+            self.release(self._executor.take_back(older_than_s=patience))
+
+    def release(self, steps: list[Step]) -> None:
+        """Give steps back that were not started."""
+        if steps:
+            claims = [(step.step_id, step.claim_token) for step in steps]
+            self._counters.released += self._queue.store.release_steps(claims)
+            self._ledger.forget(claims)
+            log.info("released %d steps that had not started", len(steps))
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        """Wait for a poke, for time to pass, or, where the store can tell, for another process's commit."""
+        deadline = self._clock.monotonic() + seconds
+        while (left := deadline - self._clock.monotonic()) > 0:
+            if event.wait(min(left, PROBE_S) if self._probe else left):
+                return
+            if self._probe and self._probe() != self._seen:
+                return

@@ -1,0 +1,126 @@
+"""Writes outcomes in sets: those that arrive while one commit is under way form the next (group commit)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import StoreError, StoreUnavailable
+from ..model import Counters, Outcome, Status
+from ..queue import Queue
+from .ledger import ClaimLedger
+from .outbox import Outbox, adopt_abandoned
+
+log = logging.getLogger(__name__)
+
+MAX_SET = 500
+IDLE_S = 3600.0  # nothing to do until somebody pokes
+
+
+class Settler:
+    """One per pod. Outcomes wait in memory; while the store is away they wait on disk, and `is_clear` is False."""
+
+    def __init__(self, queue: Queue, ledger: ClaimLedger, counters: Counters, outbox_dir: Path, linger_s: float) -> None:
+        self._queue, self._ledger, self._counters = queue, ledger, counters
+        self._linger_s = linger_s
+        self._new: deque[Outcome] = deque()
+        # Named after the incarnation: the same pod_id may run twice for a moment, and each has results of its own.
+        self._outbox = Outbox(outbox_dir, f"{queue.who.pod_id}.{queue.who.incarnation[:8]}")
+        self._outboxes = [self._outbox, *adopt_abandoned(outbox_dir)]
+        self._turn_lock = threading.Lock()
+        self._linger = threading.Event()
+        self.poke: Callable[[], None] = lambda: None
+        self.on_clear: Callable[[], None] = lambda: None
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome in; it will be written soon, or kept on disk until it can be."""
+        self._new.append(outcome)
+        self.poke()
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes on disk."""
+        return sum(len(outbox) for outbox in self._outboxes)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the pod may claim: nothing waits on disk."""
+        return not any(len(outbox) for outbox in self._outboxes)
+
+    def run_once(self) -> float:
+        """Write one set; on disk first, oldest first."""
+        with self._turn_lock:
+            for outbox in self._outboxes:
+                if batch := outbox.peek(MAX_SET):
+                    self._write(batch)
+                    outbox.drop(batch)
+                    if self.is_clear:
+                        log.info("the outbox is empty again")
+                        self.on_clear()
+                    return 0.0
+            if self._new and len(self._new) < MAX_SET and self._linger_s:
+                self._linger.wait(self._linger_s)
+            batch = self._take()
+            if not batch:
+                return IDLE_S
+            try:
+                self._write(batch)
+            except StoreError:
+                self._keep(batch)
+                raise
+            return 0.0 if self._new else IDLE_S
+
+    def replay(self) -> None:
+        """Before the pod takes its row over: send what an earlier process of this pod could not. Its claims still stand."""
+        try:
+            while not self.is_clear:
+                self.run_once()
+        except StoreUnavailable as exc:
+            log.warning("the outbox waits: %s", exc)
+
+    def flush(self) -> bool:
+        """Write or keep on disk all that is waiting in memory; True if the store took everything."""
+        try:
+            while self._new or not self.is_clear:
+                self.run_once()
+        except StoreError as exc:
+            log.warning("%d outcomes stay in the outbox: %s", self.waiting, exc)
+            with self._turn_lock:
+                self._keep(self._take(limit=None))
+        return self.is_clear and not self._new
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for outbox in self._outboxes:
+            outbox.close()
+
+    def _take(self, limit: int | None = MAX_SET) -> list[Outcome]:
+        count = len(self._new) if limit is None else min(limit, len(self._new))
+        return [self._new.popleft() for _ in range(count)]
+
+    def _keep(self, batch: Sequence[Outcome]) -> None:
+        if not batch:
+            return
+        self._counters.store_errors += 1
+        try:
+            self._outbox.put(batch)
+        except StoreUnavailable as exc:
+            # Neither the store nor the disk takes them: memory is all there is left.
+            log.error("%s; keeping %d outcomes in memory", exc, len(batch))
+            self._new.extendleft(reversed(batch))
+
+    def _write(self, batch: Sequence[Outcome]) -> None:
+        stands = self._queue.store.settle_steps(batch, self._queue.config.max_retries)
+        self._ledger.forget([(o.step_id, o.claim_token) for o in batch])
+        for outcome in batch:
+            if (outcome.step_id, outcome.claim_token) not in stands:
+                self._counters.stale_refused += 1
+                log.warning("step %s: outcome refused, the claim was lost meanwhile", outcome.step_id)
+            elif outcome.status is Status.COMPLETED:
+                self._counters.completed += 1
+            else:
+                self._counters.failed += 1
+                self._counters.last_errors = [*self._counters.last_errors[-4:], f"{outcome.step_id}: {outcome.error}"[:300]]
