@@ -126,7 +126,7 @@ class Config(BaseModel):
         if self.dead_pod_threshold < 3 * self.heartbeat_interval:
             found.append(
                 f"FLEET_Q_DEAD_POD_THRESHOLD={self.dead_pod_threshold:g} is under three heartbeats "
-                f"(FLEET_Q_HEARTBEAT_INTERVAL={self.heartbeat_interval:g}): a pod that misses one or two is declared dead"
+                f"(FLEET_Q_HEARTBEAT_INTERVAL={self.heartbeat_interval:g}): a pod that misses one or two is dead"
             )
         if self.recovery_interval > 10 * self.dead_pod_threshold:
             found.append(

@@ -54,8 +54,8 @@ class Heartbeat:
         beat = self._store.beat(self._who, self._meta(), self._config.dead_pod_threshold)
         if beat.state is BeatState.SUPERSEDED:
             raise PodSuperseded(
-                f"pod_id {self._who.pod_id!r} was started again elsewhere and belongs to that process now; this one stops. "
-                "Give each pod a FLEET_Q_POD_ID of its own"
+                f"pod_id {self._who.pod_id!r} was started again elsewhere and belongs to that process now; "
+                "this one stops. Give each pod a FLEET_Q_POD_ID of its own"
             )
         if beat.state is BeatState.MISSING:
             log.warning("this pod's row is gone from the store; registering again")

@@ -61,13 +61,16 @@ class Loop:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
     def _run(self) -> None:
         errors = 0
         away = 0
-        while not self._stopping:
+        while not self._is_stopping():
             # Cleared before the turn: a poke that arrives during it must not be lost.
             self._wake.clear()
-            if self._stopping:
+            if self._is_stopping():
                 return
             try:
                 delay = self._turn()
@@ -89,7 +92,7 @@ class Loop:
                     self._on_death(self.name, exc)
                     return
                 delay = full_jitter(errors, 0.1, self._max_backoff_s)
-            if delay > 0 and not self._stopping:
+            if delay > 0 and not self._is_stopping():
                 self._wait(self._wake, delay)
 
 

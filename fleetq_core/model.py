@@ -65,7 +65,7 @@ class ClaimedRow:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A claimed step, as its handler sees it. Delivery is at least once: use `step_id` as idempotency key downstream."""
+    """A claimed step, as its handler sees it. Delivered at least once: use `step_id` as idempotency key downstream."""
 
     step_id: str
     payload: dict[str, JSON]

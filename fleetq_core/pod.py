@@ -69,7 +69,7 @@ class Pod:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Register and start all loops. Raises ConfigError for bad task modules, StoreError if the store is not there."""
+        """Register and start all loops. Raises ConfigError for bad task modules, StoreError without a store."""
         load_handlers(self.config.handlers)
         for line in self.config.warnings():
             log.warning("%s", line)
@@ -122,7 +122,7 @@ class Pod:
         self._stop_requested.set()
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Stop without losing anything; running steps have `grace_s` (default FLEET_Q_STOP_GRACE) to finish. Idempotent."""
+        """Stop without losing anything; running steps have `grace_s` (default: stop_grace) to finish. Idempotent."""
         self.request_stop()
         with self._stop_lock:
             if self._state in ("new", "stopped"):
@@ -333,7 +333,11 @@ class Pod:
 
 def describe_run(run: RecoveryRun) -> str:
     """One line about a recovery run."""
-    held = "; silent pods were not judged, because this leader has not beaten for a whole threshold yet" if run.held_off else ""
+    held = (
+        "; silent pods were not judged, because this leader has not beaten for a whole threshold yet"
+        if run.held_off
+        else ""
+    )
     return (
         f"{run.run_id}: {len(run.dead_pods)} dead pods, {run.total_orphans} orphans, {run.resubmitted} resubmitted, "
         f"{run.terminal_failures} terminal failures{held}"

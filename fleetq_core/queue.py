@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from .backoff import full_jitter
 from .config import Config
@@ -93,9 +92,13 @@ class Queue:
         task_type, payload = encode_payload(step.payload, self.config.max_payload_bytes)
         step_id = new_step_id() if step.step_id is None else step.step_id
         if not isinstance(step_id, str) or not STEP_ID.fullmatch(step_id):
-            raise InvalidPayload("step_id", "must be 1 to 200 letters, digits or _ . : @ / + -, starting with a letter or digit")
+            raise InvalidPayload(
+                "step_id", "must be 1 to 200 letters, digits or _ . : @ / + -, starting with a letter or digit"
+            )
         if type(step.priority) is not int or abs(step.priority) > PRIORITY_LIMIT:
-            raise InvalidPayload("priority", f"must be a whole number of at most ±{PRIORITY_LIMIT}, not {step.priority!r}")
+            raise InvalidPayload(
+                "priority", f"must be a whole number of at most ±{PRIORITY_LIMIT}, not {step.priority!r}"
+            )
         retries = step.max_retries
         if retries is not None and (type(retries) is not int or not 0 <= retries <= 1000):
             raise InvalidPayload("max_retries", f"must be a whole number from 0 to 1000, not {retries!r}")

@@ -54,7 +54,9 @@ class TaskRegistry:
     def _add(self, name: str, handler: Callable[..., Any], timeout_s: float | None) -> None:
         taken = self._tasks.get(name)
         if taken is not None and _origin(taken.handler) != _origin(handler):
-            raise ConfigError([f"@task({name!r}) is already registered by {_origin(taken.handler)}; choose another name"])
+            raise ConfigError(
+                [f"@task({name!r}) is already registered by {_origin(taken.handler)}; choose another name"]
+            )
         description = inspect.getdoc(handler) or ""
         self._tasks[name] = Task(name, handler, timeout_s, asyncio.iscoroutinefunction(handler), description)
 

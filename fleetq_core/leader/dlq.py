@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import StoreUnavailable
-from ..model import Decision
+from fleetq_core.errors import StoreUnavailable
+from fleetq_core.model import Decision
 
 _CREATE = """CREATE TABLE dlq (step_id TEXT PRIMARY KEY, cause TEXT NOT NULL, action TEXT NOT NULL, owner TEXT,
                                retry_count INTEGER NOT NULL, reason TEXT NOT NULL)"""

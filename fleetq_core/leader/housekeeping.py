@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..config import Config
-from ..model import Identity
-from ..store import Store
+from fleetq_core.config import Config
+from fleetq_core.model import Identity
+from fleetq_core.store import Store
 
 log = logging.getLogger(__name__)
 

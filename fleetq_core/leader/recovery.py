@@ -10,14 +10,15 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ..clock import Clock
-from ..config import Config
-from ..errors import NotLeader
-from ..ids import new_id
-from ..loop import jittered
-from ..model import Decision, Identity, RecoveryRun
-from ..store import Store
-from ..store.protocol import Recovered, RecoveryOrder
+from fleetq_core.clock import Clock
+from fleetq_core.config import Config
+from fleetq_core.errors import NotLeader
+from fleetq_core.ids import new_id
+from fleetq_core.loop import jittered
+from fleetq_core.model import Decision, Identity, RecoveryRun
+from fleetq_core.store import Store
+from fleetq_core.store.protocol import Recovered, RecoveryOrder
+
 from .dlq import LocalDlq, drop_leftovers
 
 log = logging.getLogger(__name__)

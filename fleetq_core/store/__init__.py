@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..clock import Clock, SystemClock
-from ..config import Config
-from ..errors import ConfigError
+from fleetq_core.clock import Clock, SystemClock
+from fleetq_core.config import Config
+from fleetq_core.errors import ConfigError
+
 from .protocol import Store
 
 __all__ = ["Store", "open_store"]

@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..model import (
+from fleetq_core.model import (
     Beat,
     ClaimedRow,
-    Command,
     CommandRecord,
     Decision,
     Identity,
@@ -150,7 +149,7 @@ class LeaderStore(Protocol):
     """What only the leader writes, and the history that everyone reads."""
 
     def recover(self, order: RecoveryOrder) -> Recovered:
-        """Requeue or end orphans and due failures, in guarded statements that do nothing unless `order.leader` leads."""
+        """Requeue or end orphans and due failures, in guarded statements that act only if `order.leader` leads."""
         ...
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
@@ -174,7 +173,7 @@ class LeaderStore(Protocol):
         ...
 
     def purge(self, completed_before: float, failed_before: float, limit: int) -> dict[str, int]:
-        """Delete up to `limit` old rows of each kind (steps, samples, runs, commands, gone pods); returns the counts."""
+        """Delete up to `limit` old rows of each kind (steps, samples, runs, commands, pods); returns the counts."""
         ...
 
 

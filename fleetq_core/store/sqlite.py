@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..clock import Clock
-from ..errors import SchemaMismatch
-from ..model import (
+from fleetq_core.clock import Clock
+from fleetq_core.errors import SchemaMismatch
+from fleetq_core.model import (
     Beat,
     BeatState,
     ClaimedRow,
@@ -31,6 +31,7 @@ from ..model import (
     StepRecord,
     StepRow,
 )
+
 from . import sqlite_rows as rows
 from .protocol import Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import StoreError, StoreFull, StoreUnavailable
+from fleetq_core.errors import StoreError, StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class SqliteConnection:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: BEGIN IMMEDIATE … COMMIT, or ROLLBACK if the block raises. Keep Python work out of it."""
+        """A write transaction: BEGIN IMMEDIATE … COMMIT, or ROLLBACK if the block raises. Keep it short."""
         with self._lock, self._translated():
             if not self._gate.acquire(timeout=self._busy_timeout_s):
                 raise StoreUnavailable(f"database {self.path} is busy: no write lock in {self._busy_timeout_s:g} s")
@@ -108,9 +108,13 @@ class SqliteConnection:
         if code == sqlite3.SQLITE_FULL:
             return StoreFull(f"the disk under {self.path} is full; nothing was lost: free some space")
         if code == sqlite3.SQLITE_READONLY:
-            return StoreUnavailable(f"database {self.path} is read-only for this user: make the file and folder writable")
+            return StoreUnavailable(
+                f"database {self.path} is read-only for this user: make the file and folder writable"
+            )
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
-            return StoreUnavailable(f"cannot open or read {self.path} ({text}): check that the folder exists and is writable")
+            return StoreUnavailable(
+                f"cannot open or read {self.path} ({text}): check that the folder exists and is writable"
+            )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreError(f"{self.path} is not a sound SQLite database ({text}): restore it or name another file")
         if text.startswith("no such table"):

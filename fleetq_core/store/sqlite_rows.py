@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..model import (
+from fleetq_core.model import (
     Command,
     CommandAnswer,
     Identity,
@@ -28,8 +28,8 @@ def steps(found: Iterable[Sequence[Any]]) -> list[StepRecord]:
 
 
 def _step(row: Sequence[Any]) -> StepRecord:
-    (step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, claim_token,
-     created_ts, claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run_id) = row  # fmt: skip
+    (step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, token, created_ts,
+     claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run_id) = row  # fmt: skip
     return StepRecord(
         step_id=step_id,
         task_type=task_type,
@@ -40,7 +40,7 @@ def _step(row: Sequence[Any]) -> StepRecord:
         max_retries=max_retries,
         claimed_by=claimed_by,
         incarnation=incarnation,
-        claim_token=claim_token,
+        claim_token=token,
         created_ts=created_ts,
         claimed_ts=claimed_ts,
         finished_ts=finished_ts,

@@ -7,12 +7,13 @@ import math
 import threading
 from collections.abc import Callable
 
-from ..clock import Clock
-from ..config import Config
-from ..ids import new_token
-from ..loop import jittered
-from ..model import Counters, Step
-from ..queue import Queue
+from fleetq_core.clock import Clock
+from fleetq_core.config import Config
+from fleetq_core.ids import new_token
+from fleetq_core.loop import jittered
+from fleetq_core.model import Counters, Step
+from fleetq_core.queue import Queue
+
 from .executor import Executor
 from .ledger import ClaimLedger
 
@@ -79,10 +80,10 @@ class Claimer:
 
     def _ahead(self) -> int:
         """How many steps to hold in advance: what the slots finish during two round trips to the store."""
-        mean_run_s = self._executor.stats.mean_run_s
-        if mean_run_s is None or self._round_trip_s is None:
+        run_s = self._executor.expected_run_s()
+        if run_s is None or self._round_trip_s is None:
             return 0
-        finished = 2 * self._executor.capacity * self._round_trip_s / max(mean_run_s, 1e-6)
+        finished = 2 * self._executor.capacity * self._round_trip_s / max(run_s, 1e-6)
         return min(self._config.claim_ahead, math.floor(finished))
 
     def _release_surplus(self) -> None:

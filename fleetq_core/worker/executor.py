@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..clock import Clock
-from ..errors import InvalidPayload, StepTimeout
-from ..model import Outcome, Step
-from ..queue import Queue
-from ..tasks import Task, TaskRegistry
+from fleetq_core.clock import Clock
+from fleetq_core.errors import InvalidPayload, StepTimeout
+from fleetq_core.model import Outcome, Step
+from fleetq_core.queue import Queue
+from fleetq_core.tasks import Task, TaskRegistry
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,16 @@ class Executor:
             runs = list(self._running)
         now = self._clock.monotonic()
         return sorted(((r.step, now - r.started, r.given_up) for r in runs), key=lambda item: -item[1])
+
+    def expected_run_s(self) -> float | None:
+        """How long a step takes: the mean of those that finished, or longer if those that run now have taken longer."""
+        mean = self.stats.mean_run_s
+        if mean is None:
+            return None
+        now = self._clock.monotonic()
+        with self._cond:
+            so_far = sum(now - run.started for run in self._running) / max(1, len(self._running))
+        return max(mean, so_far)
 
     def take_back(self, older_than_s: float = 0.0) -> list[Step]:
         """Take steps that have not started out of the buffer: all, if nothing was added for `older_than_s`."""

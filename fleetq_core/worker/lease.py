@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..clock import Clock
+from fleetq_core.clock import Clock
 
 
 class Lease:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import StoreUnavailable
-from ..model import Outcome, Status
+from fleetq_core.errors import StoreUnavailable
+from fleetq_core.model import Outcome, Status
 
 try:
     import fcntl

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import StoreError, StoreUnavailable
-from ..model import Counters, Outcome, Status
-from ..queue import Queue
+from fleetq_core.errors import StoreError, StoreUnavailable
+from fleetq_core.model import Counters, Outcome, Status
+from fleetq_core.queue import Queue
+
 from .ledger import ClaimLedger
 from .outbox import Outbox, adopt_abandoned
 
@@ -23,7 +24,9 @@ IDLE_S = 3600.0  # nothing to do until somebody pokes
 class Settler:
     """One per pod. Outcomes wait in memory; while the store is away they wait on disk, and `is_clear` is False."""
 
-    def __init__(self, queue: Queue, ledger: ClaimLedger, counters: Counters, outbox_dir: Path, linger_s: float) -> None:
+    def __init__(
+        self, queue: Queue, ledger: ClaimLedger, counters: Counters, outbox_dir: Path, linger_s: float
+    ) -> None:
         self._queue, self._ledger, self._counters = queue, ledger, counters
         self._linger_s = linger_s
         self._new: deque[Outcome] = deque()
@@ -74,7 +77,7 @@ class Settler:
             return 0.0 if self._new else IDLE_S
 
     def replay(self) -> None:
-        """Before the pod takes its row over: send what an earlier process of this pod could not. Its claims still stand."""
+        """Send what an earlier process of this pod could not, before its row is taken over: its claims still stand."""
         try:
             while not self.is_clear:
                 self.run_once()
@@ -123,4 +126,7 @@ class Settler:
                 self._counters.completed += 1
             else:
                 self._counters.failed += 1
-                self._counters.last_errors = [*self._counters.last_errors[-4:], f"{outcome.step_id}: {outcome.error}"[:300]]
+                self._counters.last_errors = [
+                    *self._counters.last_errors[-4:],
+                    f"{outcome.step_id}: {outcome.error}"[:300],
+                ]

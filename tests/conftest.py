@@ -1,0 +1,65 @@
+"""Fixtures that every test may use. Nothing here reads the developer's own environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetq_core.config import Config
+from fleetq_core.queue import Queue
+from fleetq_core.store import Store, open_store
+from fleetq_core.tasks import TaskRegistry
+from tests.support.clock import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("FLEET_Q_", "SNOWFLAKE_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., Config]:
+    """A config on a temporary store; keyword arguments override."""
+
+    def make(**override: Any) -> Config:
+        values: dict[str, Any] = {
+            "store": f"sqlite:///{tmp_path}/fleetq.db",
+            "data_dir": tmp_path / "data",
+            "pod_id": "pod-a",
+        }
+        return Config(**(values | override))
+
+    return make
+
+
+@pytest.fixture
+def config(make_config: Callable[..., Config]) -> Config:
+    return make_config()
+
+
+@pytest.fixture
+def store(config: Config, clock: FakeClock) -> Iterator[Store]:
+    opened = open_store(config, clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def queue(store: Store, config: Config) -> Queue:
+    return Queue(store, config)
+
+
+@pytest.fixture
+def tasks() -> TaskRegistry:
+    return TaskRegistry()
