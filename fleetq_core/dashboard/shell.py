@@ -1,0 +1,88 @@
+"""The frame around every page: configuration, navigation, the sidebar, and blocks that refresh themselves."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from fleetq_core.errors import FleetQError, StoreError
+from fleetq_core.runtime import Runtime, get_runtime
+
+from . import snapshot, widgets
+from .snapshot import Answer, Snapshot
+
+PAGES_DIR = Path(__file__).resolve().parents[2] / "pages"
+LIVE_KEY = "live"
+TICK_S = 2.0
+
+# (file, title, icon, path in the address). No path may be one of the HTTP API's: /submit is taken.
+_PAGES = (
+    ("overview", "Overview", ":material/monitoring:", ""),
+    ("steps", "Steps", ":material/list_alt:", "steps"),
+    ("submit", "Submit", ":material/add_circle:", "new-step"),
+    ("pods", "Pods", ":material/dns:", "pods"),
+    ("recovery", "Recovery", ":material/healing:", "recovery"),
+)
+
+
+def render() -> None:
+    """Draw the whole screen; the main script does nothing else."""
+    st.set_page_config(page_title="FLEET-Q", page_icon="🚚", layout="wide", initial_sidebar_state="auto")
+    page = st.navigation(
+        [
+            st.Page(page_path(name), title=title, icon=icon, url_path=url or None, default=not url)
+            for name, title, icon, url in _PAGES
+        ]
+    )
+    widgets.show_flash()
+    try:
+        get_runtime()
+    except FleetQError as exc:
+        st.title("FLEET-Q")
+        widgets.problem("The pod of this dashboard cannot start, so there is nothing to show.", str(exc))
+        return
+    with st.sidebar:
+        st.toggle("Live", value=True, key=LIVE_KEY, help="Refresh the figures every two seconds.")
+        live(_status)
+    try:
+        page.run()
+    except StoreError as exc:
+        widgets.store_down(exc)
+
+
+def page_path(name: str) -> str:
+    """The script of a page, for links to it."""
+    return str(PAGES_DIR / f"{name}.py")
+
+
+def runtime() -> Runtime:
+    """The pod and the queue of this process."""
+    return get_runtime()
+
+
+def fleet() -> Answer[Snapshot]:
+    """The snapshot that all viewers share."""
+    return snapshot.fleet(get_runtime())
+
+
+def live(block: Callable[[], None], *, every_s: float = TICK_S, running: bool = True) -> None:
+    """Draw `block` now and again every few seconds, while the Live switch is on and `running` holds."""
+
+    @functools.wraps(block)
+    def guarded() -> None:
+        try:
+            block()
+        except StoreError as exc:
+            widgets.store_down(exc)
+
+    on = running and bool(st.session_state.get(LIVE_KEY, True))
+    st.fragment(guarded, run_every=every_s if on else None)()
+
+
+def _status() -> None:
+    answer = fleet()
+    pod = get_runtime().pod
+    widgets.sidebar_status(answer, pod.who.pod_id, pod.state)

@@ -1,0 +1,65 @@
+"""Each guard of the queue has a test that goes red without it: take it out, run the contract, expect a failure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEADS = (
+    " AND (SELECT incarnation FROM pod_health WHERE status = 'up' AND may_lead = 1 "
+    "AND last_heartbeat_ts > :now - :threshold ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation"
+)
+ALIVE = (
+    " AND NOT EXISTS (SELECT 1 FROM pod_health alive WHERE alive.pod_id = o.claimed_by AND "
+    "alive.incarnation = o.incarnation AND alive.status = 'up' AND alive.last_heartbeat_ts > :alive_after)"
+)
+MUTANTS = {
+    "idempotent submit": ("insert_steps", "ON CONFLICT (step_id) DO NOTHING", "ON CONFLICT DO UPDATE SET priority = excluded.priority"),
+    "claim: status": ("claim_steps", "WHERE status = 'pending' AND rowid IN (SELECT rowid FROM step_tracker WHERE status = 'pending'", "WHERE status <> 'completed' AND rowid IN (SELECT rowid FROM step_tracker WHERE status <> 'completed'"),
+    "claim: incarnation": ("claim_steps", " AND incarnation = :incarnation AND status = 'up'", " AND status = 'up'"),
+    "claim: pod is up": ("claim_steps", "AND status = 'up' AND last", "AND last"),
+    "claim: pod is alive": ("claim_steps", " AND last_heartbeat_ts > :now - :threshold", ""),
+    "claim: one token, one claim": ("claim_steps", "AND NOT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token)", ""),
+    "claim: order": ("claim_steps", "ORDER BY priority DESC, created_ts, step_id", "ORDER BY step_id"),
+    "complete: token": ("settle_completed", "AND claim_token = ?", "AND ? IS NOT NULL"),
+    "complete: status": ("settle_completed", " AND status = 'claimed'", ""),
+    "fail: token": ("settle_failed", " AND claim_token = :token", ""),
+    "fail: status": ("settle_failed", " AND status = 'claimed'", ""),
+    "release: token": ("release_step", "AND claim_token = ?", "AND ? IS NOT NULL"),
+    "release: status": ("release_step", " AND status = 'claimed'", ""),
+    "reconcile: known tokens": ("release_unknown", " AND claim_token NOT IN (SELECT value FROM json_each(:known))", ""),
+    "reconcile: age": ("release_unknown", " AND claimed_ts < :before", ""),
+    "reconcile: owner": ("release_unknown", " AND incarnation = :incarnation", ""),
+    "requeue: status": ("requeue_steps", "WHERE status = 'failed' AND", "WHERE"),
+    "cancel: status": ("cancel_steps", "WHERE status = 'pending' AND", "WHERE"),
+    "beat: incarnation": ("beat", " AND incarnation = :incarnation", ""),
+    "mark down: incarnation": ("mark_down", " AND incarnation = :incarnation", ""),
+    "recover: leadership": ("recover_orphans", LEADS, ""),
+    "recover: status": ("recover_orphans", "status = 'claimed'", "status <> 'completed'"),
+    "recover: liveness": ("recover_orphans", ALIVE, ""),
+    "recover: token is cleared": ("recover_orphans", "claim_token = NULL, ", ""),
+    "recover: deaths count": ("recover_orphans", "retry_count = retry_count + (retry_count < COALESCE(max_retries, :max_retries)),", ""),
+    "retry: leadership": ("retry_failed", LEADS, ""),
+    "retry: due": ("retry_failed", "retry_ts <= :now", "retry_ts IS NOT NULL"),
+    "bury: leadership": ("bury_dead_pods", LEADS, ""),
+    "leader: may lead": ("leader", " AND may_lead = 1", ""),
+    "leader: alive": ("leader", " AND last_heartbeat_ts > :now - :threshold", ""),
+    "command: answered once": ("answer_command", "ON CONFLICT (command_id, pod_id) DO NOTHING", "ON CONFLICT DO UPDATE SET ok = excluded.ok, result = excluded.result"),
+    "run: kept as it was": ("save_recovery_run", " WHERE recovery_run.finished_ts IS NULL", ""),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_guard_taken_out_turns_the_contract_red(name: str) -> None:
+    environment = os.environ | {"MUTANT": "|".join(MUTANTS[name]), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.support.mutant", "-p", "no:cacheprovider",
+               "tests/contract", "-k", "plain or not lossy"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "AssertionError" in done.stdout or "assert " in done.stdout, done.stdout[-2000:]

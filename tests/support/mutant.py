@@ -1,0 +1,11 @@
+"""A pytest plugin that takes one guard out of the SQL: MUTANT is "<block>|<text to remove>|<text to put there>"."""
+
+import os
+
+from fleetq_core.store import sqlite
+
+block, old, new = os.environ["MUTANT"].split("|")
+flat = " ".join(sqlite.SQL[block].split())
+if flat.count(old) < 1:
+    raise RuntimeError(f"the mutant does not fit: {old!r} is not in {block}")
+sqlite.SQL[block] = flat.replace(old, new)
