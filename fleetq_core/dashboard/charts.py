@@ -10,6 +10,8 @@ import streamlit as st
 
 from fleetq_core.model import Status
 
+from .views import Point, clock
+
 # The one colour of each status; .streamlit/config.toml gives the same ones to badges by name.
 STATUS_COLOURS = {
     Status.PENDING.value: "#3b82f6",
@@ -19,8 +21,6 @@ STATUS_COLOURS = {
 }
 GREY = "#8b95a5"
 CHART_HEIGHT = 260
-
-Point = tuple[float, str, float]
 
 
 def depth(points: Sequence[Point]) -> None:
@@ -38,6 +38,8 @@ def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str) -> None:
     frame["time"] = pd.to_datetime(frame["ts"].astype("float64") * 1000, unit="ms", utc=True).astype(
         "datetime64[ms, UTC]"
     )
+    # Vega prints the times of tooltips in the viewer's zone; this column is UTC like everything else.
+    frame["at"] = [clock(ts) for ts, _, _ in points]
     st.vega_lite_chart(frame.drop(columns="ts"), spec, width="stretch", height=CHART_HEIGHT, alt=alt)
 
 
@@ -68,7 +70,7 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
                 "legend": {"orient": "top"},
             },
             "tooltip": [
-                {"field": "time", "type": "temporal", "format": "%H:%M:%S", "title": "Time (UTC)"},
+                {"field": "at", "type": "nominal", "title": "Time (UTC)"},
                 {"field": "series", "type": "nominal", "title": "Series"},
                 {"field": "value", "type": "quantitative", "title": title},
             ],

@@ -14,7 +14,16 @@ from typing import Generic, TypeVar
 
 from fleetq_core.errors import StoreError
 from fleetq_core.leader.election import leader_of
-from fleetq_core.model import CommandRecord, Decision, PodRecord, QueueStats, RecoveryRun, Sample, StepFilter, StepRecord
+from fleetq_core.model import (
+    CommandRecord,
+    Decision,
+    PodRecord,
+    QueueStats,
+    RecoveryRun,
+    Sample,
+    StepFilter,
+    StepRecord,
+)
 from fleetq_core.runtime import Runtime
 
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from fleetq_core.model import (
 from .snapshot import Snapshot
 
 OLD_PENDING_S = 300.0
+Point = tuple[float, str, float]  # time, series, value
 SHORT = 120  # characters of a payload or an error in a table
 
 
@@ -286,9 +288,7 @@ def running_rows(snap: Snapshot) -> list[RunningRow]:
             note = "past its time limit" if run.get("timed_out") else ""
             seconds = float(run.get("seconds", 0.0)) + since_beat
             rows.append(
-                RunningRow(
-                    pod.pod_id, str(run.get("step_id")), str(run.get("task_type")), round(seconds, 1), note
-                )
+                RunningRow(pod.pod_id, str(run.get("step_id")), str(run.get("task_type")), round(seconds, 1), note)
             )
     return sorted(rows, key=lambda row: (row.pod, -row.seconds))
 
@@ -298,7 +298,7 @@ def window(samples: Iterable[Sample], now_ts: float, seconds: float) -> list[Sam
     return [sample for sample in samples if sample.sampled_ts >= now_ts - seconds]
 
 
-def depth_points(samples: Iterable[Sample]) -> list[tuple[float, str, float]]:
+def depth_points(samples: Iterable[Sample]) -> list[Point]:
     """(time, status, steps). Completed steps are history, not depth: throughput shows them."""
     return [
         (sample.sampled_ts, status.value, float(getattr(sample, status.value)))
@@ -307,7 +307,7 @@ def depth_points(samples: Iterable[Sample]) -> list[tuple[float, str, float]]:
     ]
 
 
-def throughput_points(samples: Iterable[Sample]) -> list[tuple[float, str, float]]:
+def throughput_points(samples: Iterable[Sample]) -> list[Point]:
     """(time, what, steps per second) for submitted, completed and failed."""
     points = []
     for sample in samples:
@@ -446,10 +446,15 @@ def profile_facts(result: JSON) -> list[Fact]:
     if not isinstance(result, dict):
         return []
     return [
-        Fact(str(key), f"{value:,}" if isinstance(value, int) else shortened(value, 200))
+        Fact(_label(key), f"{value:,}" if isinstance(value, int) else shortened(value, 200))
         for key, value in result.items()
         if isinstance(value, str | int | float) and not isinstance(value, bool)
     ]
+
+
+def _label(key: object) -> str:
+    # Labels are Markdown on screen, and this one comes from a step.
+    return re.sub(r"[^A-Za-z0-9 -]", " ", str(key)[:40])
 
 
 def known_tasks(snap: Snapshot | None, local: Iterable[str]) -> list[str]:

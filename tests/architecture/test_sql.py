@@ -79,7 +79,15 @@ def test_claims_and_recovery_use_their_indexes(config: Config) -> None:
             assert index in plan, (name, plan)
             assert not re.search(r"SCAN (step_tracker|o|s)\b(?! USING)", plan), (name, plan)
     with store._db.read() as db:  # type: ignore[attr-defined]
-        plan = str([line[3] for line in db.execute(f"EXPLAIN QUERY PLAN {SQL['claim_steps']}", dict.fromkeys(["pod_id", "incarnation", "token", "now", "limit", "threshold"], 1))])
+        plan = str(
+            [
+                line[3]
+                for line in db.execute(
+                    f"EXPLAIN QUERY PLAN {SQL['claim_steps']}",
+                    dict.fromkeys(["pod_id", "incarnation", "token", "now", "limit", "threshold"], 1),
+                )
+            ]
+        )
         assert "TEMP B-TREE" not in plan
     store.close()
 

@@ -32,7 +32,9 @@ def test_kill_9_in_the_middle_of_a_drain_loses_nothing(fleet: Fleet) -> None:
     pods["pod-2"].kill()
     killed_at = time.time()
     pods["pod-2"].wait(10)
-    held = {r.step_id for r in fleet.queue.find_steps(StepFilter(status=Status.CLAIMED, claimed_by="pod-2"), limit=1000)}
+    held = {
+        r.step_id for r in fleet.queue.find_steps(StepFilter(status=Status.CLAIMED, claimed_by="pod-2"), limit=1000)
+    }
     assert held
 
     eventually(fleet.drained, timeout_s=60)

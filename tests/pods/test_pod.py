@@ -84,7 +84,8 @@ def test_recovery_on_command_is_answered_and_recorded(start_pod: StartPod, live_
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [(CommandKind.RESET_THROTTLE, "no throttle named 'bedrock'"), ("dance", "does not know the command")]
+    ("kind", "said"),
+    [(CommandKind.RESET_THROTTLE, "no throttle named 'bedrock'"), ("dance", "does not know the command")],
 )
 def test_what_a_pod_cannot_do_it_says(start_pod: StartPod, live_queue: Queue, kind: str, said: str) -> None:
     start_pod()

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 from fleetq_core.cli import main
+
 from fleetq_core.leader.recovery import Recovery
 
 original = Recovery._summary

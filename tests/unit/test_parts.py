@@ -155,7 +155,10 @@ def test_a_token_is_known_from_before_the_claim_until_its_last_step_is_settled()
     assert ledger.tokens() == set()
 
 
-OUTCOMES = [Outcome("a", "t", Status.COMPLETED, 1.0, '"x"'), Outcome("b", "t", Status.FAILED, 1.0, error="é", retry_delay_s=2.0)]
+OUTCOMES = [
+    Outcome("a", "t", Status.COMPLETED, 1.0, '"x"'),
+    Outcome("b", "t", Status.FAILED, 1.0, error="é", retry_delay_s=2.0),
+]
 
 
 def test_an_outbox_outlives_its_process_and_leaves_no_file_when_empty(tmp_path: Path) -> None:
@@ -221,7 +224,9 @@ def make_recovery(store: Store, config: Config, clock: FakeClock) -> Callable[..
     return make
 
 
-def test_an_empty_cycle_leaves_no_record_a_manual_one_does(make_recovery: Callable[..., Recovery], store: Store) -> None:
+def test_an_empty_cycle_leaves_no_record_a_manual_one_does(
+    make_recovery: Callable[..., Recovery], store: Store
+) -> None:
     recovery = make_recovery()
     recovery.run_once()
     assert store.list_recovery_runs(5) == []
@@ -229,7 +234,9 @@ def test_an_empty_cycle_leaves_no_record_a_manual_one_does(make_recovery: Callab
     assert store.list_recovery_runs(5) == [run]
 
 
-def test_a_pod_that_does_not_lead_may_not_recover(make_recovery: Callable[..., Recovery], store: Store, clock: FakeClock) -> None:
+def test_a_pod_that_does_not_lead_may_not_recover(
+    make_recovery: Callable[..., Recovery], store: Store, clock: FakeClock
+) -> None:
     clock.advance(1)
     young = Identity("pod-b", "inc-b")
     store.register_pod(young, {})

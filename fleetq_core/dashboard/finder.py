@@ -1,0 +1,175 @@
+"""The step finder: filters that live in the address, pages by key, the story of a step, bulk actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from fleetq_core.errors import StoreError
+from fleetq_core.model import PageKey, Status, StepFilter, StepRecord
+
+from . import actions, shell, snapshot, views, widgets
+
+TABLE = "steps_table"
+PAGE_SIZE = 50
+ANY = "any"
+_PAGES_KEY = "_steps_pages"  # the keys of the pages before this one, newest first page = empty
+_WHERE_KEY = "_steps_where"
+_ROWS_KEY = "_steps_rows"
+STATES = (ANY, *(status.value for status in Status), "dead letters")
+
+
+def draw_filters() -> None:
+    """What to look for; every value can be pasted as part of the address."""
+    snap = shell.fleet().value
+    tasks = views.known_tasks(snap, [task.name for task in shell.runtime().pod.tasks.all()])
+    pods = [pod.pod_id for pod in snap.pods] if snap else []
+    st.segmented_control(
+        "Status", STATES, default=ANY, key="status", bind="query-params", required=True, label_visibility="collapsed"
+    )
+    with st.grid("auto", min_column_width=200):
+        st.selectbox("Task type", _with(tasks, "task"), key="task", bind="query-params")
+        st.selectbox("Pod", _with(pods, "pod"), key="pod", bind="query-params")
+        st.text_input(
+            "Text", key="text", bind="query-params", icon=":material/search:",
+            placeholder="in step id, payload or error", max_chars=200,
+        )  # fmt: skip
+
+
+def _with(names: Sequence[str], key: str) -> list[str]:
+    # A link may name a task or a pod that nobody publishes any more.
+    asked = st.query_params.get(key)
+    extra = [asked] if asked and asked != ANY and asked not in names else []
+    return [ANY, *names, *extra]
+
+
+def _where() -> StepFilter:
+    state = st.session_state
+    chosen = state.get("status") or ANY
+    return StepFilter(
+        status=Status(chosen) if chosen in set(Status) else None,
+        dead_letters=chosen == "dead letters",
+        task_type=_given(state.get("task")),
+        claimed_by=_given(state.get("pod")),
+        text=(state.get("text") or "").strip() or None,
+    )
+
+
+def _given(value: str | None) -> str | None:
+    return None if value in (None, "", ANY) else value
+
+
+def draw_list() -> None:
+    """One page of steps, the newest first. While rows are selected the page holds still: only their figures move."""
+    where, state = _where(), st.session_state
+    if state.get(_WHERE_KEY) != where:
+        state[_WHERE_KEY], state[_PAGES_KEY] = where, []
+        state.pop(TABLE, None)
+    pages: list[PageKey] = state.setdefault(_PAGES_KEY, [])
+    selected = widgets.picked(TABLE)
+    steps, more = _read(where, pages[-1] if pages else None, held=bool(selected))
+    now_ts = _now()
+    if now_ts is not None:
+        widgets.as_of(now_ts)
+    if not steps:
+        widgets.empty(
+            "No step matches these filters." if where != StepFilter() else
+            "There are no steps yet. Submit one on the Submit page, from Python, from the command line or by HTTP."
+        )  # fmt: skip
+    else:
+        widgets.picker(
+            [views.step_line(step, now_ts) for step in steps], [step.step_id for step in steps],
+            widgets.STEP_COLUMNS, TABLE, "Steps, newest first", many=True,
+        )  # fmt: skip
+        _draw_bar([step for step in steps if step.step_id in set(selected)])
+    _draw_paging(pages, steps, more)
+
+
+def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
+    runtime, state = shell.runtime(), st.session_state
+    if held and _ROWS_KEY in state:
+        shown, more = state[_ROWS_KEY]
+        now = {step.step_id: step for step in runtime.queue.store.get_steps([step.step_id for step in shown])}
+        return [now.get(step.step_id, step) for step in shown], more
+    answer = snapshot.shared(
+        runtime, f"steps:{where}:{after}", lambda: runtime.queue.find_steps(where, limit=PAGE_SIZE + 1, after=after)
+    )
+    if answer.problem:
+        raise StoreError(answer.problem)
+    found = answer.value or []
+    state[_ROWS_KEY] = found[:PAGE_SIZE], len(found) > PAGE_SIZE
+    return found[:PAGE_SIZE], len(found) > PAGE_SIZE
+
+
+def _now() -> float | None:
+    snap = shell.fleet().value
+    return snap.now_ts if snap else None
+
+
+def _draw_bar(selected: Sequence[StepRecord]) -> None:
+    failed = [step.step_id for step in selected if step.status is Status.FAILED]
+    pending = [step.step_id for step in selected if step.status is Status.PENDING]
+    if not selected:
+        widgets.empty("Select a row for its whole story; select several to requeue or cancel them together.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(f"{views.plural(len(selected), 'step')} selected")
+        draw_actions(failed, pending, "bulk")
+        if len(selected) == 1:
+            st.page_link(
+                shell.page_path("steps"), label="Link to this step", icon=":material/link:",
+                query_params={"step": selected[0].step_id},
+            )  # fmt: skip
+
+
+def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str) -> None:
+    """Requeue for the failed, cancel for the pending; both ask first and name the count."""
+    runtime = shell.runtime()
+    if failed and st.button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
+        widgets.confirm(
+            "Requeue failed steps?",
+            f"{views.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
+            lambda: actions.requeue(runtime, failed), verb=f"Requeue {len(failed)}", items=failed,
+        )  # fmt: skip
+    if pending and st.button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
+        widgets.confirm(
+            "Cancel pending steps?",
+            f"{views.plural(len(pending), 'pending step')} will fail for good without having run.",
+            lambda: actions.cancel(runtime, pending), verb=f"Cancel {len(pending)}", items=pending,
+        )  # fmt: skip
+
+
+def _draw_paging(pages: list[PageKey], steps: Sequence[StepRecord], more: bool) -> None:
+    if not pages and not more:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Newer", disabled=not pages, icon=":material/chevron_left:", key="steps_newer"):
+            _turn(pages[:-1])
+        st.text(f"Page {len(pages) + 1}")
+        if st.button("Older", disabled=not more, icon=":material/chevron_right:", key="steps_older"):
+            _turn([*pages, PageKey(steps[-1].created_ts, steps[-1].step_id)])
+
+
+def _turn(pages: list[PageKey]) -> None:
+    st.session_state[_PAGES_KEY] = pages
+    st.session_state.pop(TABLE, None)
+    st.rerun(scope="fragment")
+
+
+def draw_step(step_id: str) -> None:
+    """The whole story of one step, with what one may do about it."""
+    runtime = shell.runtime()
+    answer = snapshot.step(runtime, step_id)
+    if answer.problem:
+        raise StoreError(answer.problem)
+    step, now_ts = answer.value, _now()
+    if step is None or now_ts is None:
+        widgets.problem("There is no step with this id. Completed steps are deleted after the retention.", step_id)
+        return
+    widgets.as_of(max(now_ts, step.last_update_ts))
+    with st.container(horizontal=True):
+        draw_actions(
+            [step_id] if step.status is Status.FAILED else [], [step_id] if step.status is Status.PENDING else [], "one"
+        )
+    widgets.step_story(step, now_ts, runtime.config.max_retries)

@@ -1,0 +1,71 @@
+"""The buttons that order pods to do something, and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from fleetq_core.commands import CommandKind
+from fleetq_core.errors import StoreError
+
+from . import actions, shell, snapshot, views, widgets
+
+_RECOVERY_KEY = "_recovery_command"
+
+
+def draw_buttons(alive: Sequence[str], chosen: Sequence[str]) -> None:
+    """Pause, resume or drain the chosen pod; pause or resume the whole fleet where none is chosen."""
+    pod = chosen[0] if chosen else None
+    whom = "1 pod" if pod else f"all {views.plural(len(alive), 'living pod')}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pause = st.button("Pause pod" if pod else "Pause fleet", key="pause", icon=":material/pause:")
+        resume = st.button("Resume pod" if pod else "Resume fleet", key="resume", icon=":material/play_arrow:")
+        drain = st.button(
+            "Drain pod", key="drain", icon=":material/logout:", disabled=pod is None,
+            help="Finish what runs, then stop. Select a pod first.",
+        )  # fmt: skip
+        if pod:
+            st.text(pod)
+    if pause:
+        _ask("Pause?", f"Stops {whom} from claiming new steps. What runs goes on.", CommandKind.PAUSE, pod, alive)
+    elif resume:
+        _ask("Resume?", f"Lets {whom} claim steps again.", CommandKind.RESUME, pod, alive)
+    elif drain and pod:
+        question = "1 pod will finish what it runs and then stop. It does not come back by itself."
+        _ask("Drain?", question, CommandKind.DRAIN, pod, alive)
+
+
+def _ask(title: str, question: str, kind: CommandKind, pod: str | None, alive: Sequence[str]) -> None:
+    def act() -> str:
+        actions.order(shell.runtime(), kind, pod)
+        heard = views.plural(1 if pod else len(alive), "pod")
+        return f"Ordered {heard} to {kind.value}. Each hears it with its next heartbeat; the answers are in the log."
+
+    widgets.confirm(title, question, act, verb=kind.value.capitalize(), items=[pod] if pod else alive)
+
+
+def draw_recovery_button() -> None:
+    """Run a recovery cycle now, and say what came of it."""
+    if st.button("Run now", type="primary", key="run_recovery", icon=":material/healing:"):
+        try:
+            st.session_state[_RECOVERY_KEY] = actions.order(shell.runtime(), CommandKind.RUN_RECOVERY)
+        except StoreError as exc:
+            widgets.store_down(exc)
+    shell.live(_draw_answer, every_s=1.0, running=_RECOVERY_KEY in st.session_state)
+
+
+def _draw_answer() -> None:
+    command_id = st.session_state.get(_RECOVERY_KEY)
+    if command_id is None:
+        return
+    runtime = shell.runtime()
+    answer = snapshot.shared(runtime, f"command:{command_id}", lambda: runtime.queue.command(command_id), ttl_s=0.5)
+    if answer.problem:
+        raise StoreError(answer.problem)
+    if answer.value is None or not answer.value.answers:
+        st.info("Ordered. The leader answers with its next heartbeat.", icon=":material/hourglass_top:")
+        return
+    for one in answer.value.answers:
+        (st.success if one.ok else st.error)("The leader ran a recovery." if one.ok else "The leader refused.")
+        st.code(f"{one.pod_id}: {one.result}", language=None, wrap_lines=True)

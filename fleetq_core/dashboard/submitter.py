@@ -1,0 +1,132 @@
+"""The submit form and the view that follows what was submitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from fleetq_core.errors import FleetQError, InvalidPayload, StoreError
+from fleetq_core.runtime import Runtime
+
+from . import actions, shell, snapshot, views, widgets
+
+FILE_TASK = "process_data"
+_IDS_KEY = "_submitted"
+_DONE_KEY = "_submitted_done"
+TEMPLATES = {
+    "echo": '{\n  "message": "hello"\n}',
+    "sleep": '{\n  "seconds": 5\n}',
+    "http_request": '{\n  "url": "http://127.0.0.1:8501/health"\n}',
+    "snowflake_sql": '{\n  "sql": "select current_version()"\n}',
+}
+
+
+def draw_form() -> None:
+    """Task, payload, priority, count. Nothing is submitted that the queue would refuse."""
+    runtime = shell.runtime()
+    tasks = {task.name: task for task in runtime.pod.tasks.all()}
+    if not tasks:
+        widgets.empty("This pod knows no task. Register one with @task and name its module in FLEET_Q_HANDLERS.")
+        return
+    names = list(tasks)
+    task = st.selectbox(
+        "Task type", names, key="task_type", bind="query-params", index=names.index(FILE_TASK) if FILE_TASK in tasks else 0
+    )  # fmt: skip
+    about = tasks[task or names[0]]
+    limit = f"Time limit {views.duration(about.timeout_s)}." if about.timeout_s else "No time limit."
+    st.text(f"{about.description}\n{limit}".strip())
+    payload = _draw_payload(about.name)
+    with st.grid(2):
+        priority = st.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
+        count = st.number_input(
+            "Count",
+            value=1,
+            min_value=1,
+            max_value=actions.MAX_COUNT,
+            step=1,
+            key="count",
+            help="How many equal steps.",
+        )
+    step_id = st.text_input(
+        "Step id (optional)", key="step_id", max_chars=200, placeholder="made for you",
+        help="The same id with the same payload again is a no-op.",
+    )  # fmt: skip
+    label = "Submit" if count == 1 else f"Submit {int(count):,} steps"
+    if st.button(label, type="primary", icon=":material/send:", key="send"):
+        _send(runtime, about.name, payload, int(priority), int(count), (step_id or "").strip() or None)
+
+
+def _draw_payload(task: str) -> Any:
+    if task != FILE_TASK:
+        text = st.text_area("Payload (JSON)", TEMPLATES.get(task, "{\n}"), key=f"payload_{task}", height=180)
+        try:
+            actions.check(shell.runtime(), actions.parse_payload(task, text or ""))
+        except InvalidPayload as exc:
+            widgets.problem("This payload cannot be submitted yet.", str(exc))
+        return text
+    upload = st.file_uploader("A CSV or Parquet file", type=["csv", "tsv", "parquet"], key="upload")
+    path = st.text_input(
+        "Or the path of a file on the pods' machine",
+        key="path",
+        disabled=upload is not None,
+        placeholder="/data/file.csv",
+    )
+    return upload if upload is not None else (path or "").strip()
+
+
+def _send(runtime: Runtime, task: str, given: Any, priority: int, count: int, step_id: str | None) -> None:
+    try:
+        if task != FILE_TASK:
+            payload = actions.parse_payload(task, given)
+        elif not given:
+            raise InvalidPayload("payload.file", "is missing: upload a file, or give a path")
+        else:
+            # Everything but the file is checked before the file is kept.
+            actions.check(runtime, {"task_type": task, "file": ""}, priority, step_id)
+            path = given if isinstance(given, str) else actions.save_upload(runtime, given.name, given.getbuffer())
+            payload = {"task_type": task, "file": path}
+        actions.check(runtime, payload, priority, step_id)
+        ids = actions.submit(runtime, payload, priority, count, step_id)
+    except StoreError as exc:
+        widgets.store_down(exc)
+    except FleetQError as exc:
+        widgets.problem("Nothing was submitted.", str(exc))
+    except OSError as exc:
+        widgets.problem("The file could not be kept on this machine, so nothing was submitted.", str(exc))
+    else:
+        st.session_state[_IDS_KEY], st.session_state[_DONE_KEY] = ids, False
+
+
+def is_open() -> bool:
+    """Whether there is a submitted step whose end has not been seen."""
+    return bool(st.session_state.get(_IDS_KEY)) and not st.session_state.get(_DONE_KEY)
+
+
+def draw_outcome() -> None:
+    """Follow the first submitted step to its end."""
+    runtime = shell.runtime()
+    ids: list[str] = st.session_state.get(_IDS_KEY, [])
+    if not ids:
+        widgets.empty("Submit a step: it appears here, and you can watch it go from pending to completed.")
+        return
+    if len(ids) > 1:
+        st.text(f"{views.plural(len(ids), 'step')} submitted; this is the first of them.")
+        with st.expander("All step ids"):
+            st.code("\n".join(ids), language=None, height=200)
+    answer = snapshot.step(runtime, ids[0])
+    if answer.problem:
+        raise StoreError(answer.problem)
+    step, snap = answer.value, shell.fleet().value
+    if step is None or snap is None:
+        widgets.empty("The step was submitted; the store has not shown it yet.")
+        return
+    now_ts = max(snap.now_ts, step.last_update_ts)
+    widgets.as_of(now_ts)
+    widgets.step_story(step, now_ts, runtime.config.max_retries)
+    st.page_link(
+        shell.page_path("steps"), label="Link to this step", icon=":material/link:", query_params={"step": ids[0]}
+    )
+    if step.is_final and is_open():
+        st.session_state[_DONE_KEY] = True
+        st.rerun()  # once more without the timer

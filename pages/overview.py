@@ -1,0 +1,56 @@
+"""Overview: is the fleet well, what does it do now, and what needs a person."""
+
+import streamlit as st
+
+from fleetq_core.dashboard import charts, shell, views, widgets
+
+WINDOWS = {"15 minutes": 900.0, "1 hour": 3600.0}
+
+
+def board() -> None:
+    """The strip, the counts and what needs a person."""
+    answer, pod = shell.fleet(), shell.runtime().pod
+    snap = widgets.fresh(answer)
+    if snap is None:
+        return
+    widgets.tiles(views.health(snap, pod.who.pod_id, pod.state, answer.problem))
+    widgets.status_metrics(snap)
+    st.subheader("Needs attention")
+    widgets.attention_list(views.attention(snap, str(pod.failure) if pod.failure else None), shell.page_path)
+    st.subheader("Running now")
+    running = views.running_rows(snap)
+    if running:
+        widgets.table(running, widgets.RUNNING_COLUMNS, "What runs now on each pod")
+        st.caption("As each pod reported with its last heartbeat, at most 50 steps a pod.")
+    else:
+        widgets.empty("No pod reported a running step with its last heartbeat.")
+
+
+def history() -> None:
+    """The charts."""
+    snap = shell.fleet().value
+    if snap is None:
+        return
+    seconds = WINDOWS[st.session_state.get("window") or "15 minutes"]
+    samples = views.window(snap.samples, snap.now_ts, seconds)
+    if len(samples) < 2:
+        widgets.empty("The charts begin with the second sample; the leader takes one every few seconds.")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.caption("Steps waiting, claimed and failed")
+        charts.depth(views.depth_points(samples))
+    with right:
+        st.caption("Steps a second")
+        charts.throughput(views.throughput_points(samples))
+    widgets.facts_grid(views.latency_facts(samples))
+    widgets.as_of(samples[-1].sampled_ts)
+
+
+st.title("Overview")
+shell.live(board)
+st.subheader("History")
+st.segmented_control(
+    "Window", list(WINDOWS), default="15 minutes", required=True, key="window", label_visibility="collapsed"
+)
+shell.live(history, every_s=5.0)

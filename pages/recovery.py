@@ -1,0 +1,58 @@
+"""Recovery: run one now, what past runs did and why, and the dead letters that wait for a person."""
+
+import streamlit as st
+
+from fleetq_core.dashboard import finder, orders, shell, snapshot, views, widgets
+
+
+def runs() -> None:
+    """The recovery runs, and the decisions of one."""
+    snap = widgets.fresh(shell.fleet())
+    if snap is None:
+        return
+    if not snap.runs:
+        widgets.empty("No recovery run is on record: cycles that found nothing to do leave no trace.")
+        return
+    ids = [run.run_id for run in snap.runs]
+    chosen = widgets.picker(views.run_lines(snap.runs), ids, widgets.RUN_COLUMNS, "runs_table", "Recovery runs")
+    run = next((run for run in snap.runs if run.run_id in chosen), None)
+    if run is None:
+        widgets.empty("Select a run to see what it decided about each step.")
+        return
+    for sentence in views.run_sentences(run):
+        st.text(sentence)
+    found = snapshot.decisions(shell.runtime(), run.run_id).value or []
+    if found:
+        widgets.table(views.decision_rows(found), widgets.DECISION_COLUMNS, "The decisions of this run")
+    else:
+        widgets.empty("This run recorded no decision about any step.")
+
+
+def dead_letters() -> None:
+    """Steps that failed for good, with replay."""
+    snap, answer = shell.fleet().value, snapshot.dead_letters(shell.runtime())
+    if answer.problem:
+        widgets.problem("The store does not answer; this list may be old.", answer.problem)
+    if snap is None or answer.value is None:
+        return
+    refused = views.plural(views.stale_refused(snap), "late result")
+    st.caption(f"{refused} refused so far, over all pods: the claim was lost before the result came.")
+    if not answer.value:
+        widgets.empty("There are no dead letters: no step has failed for good.")
+        return
+    ids = [step.step_id for step in answer.value]
+    lines = [views.step_line(step) for step in answer.value]
+    columns = widgets.DEAD_LETTER_COLUMNS
+    chosen = widgets.picker(lines, ids, columns, "dead_table", "Dead letters, newest first", many=True)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        finder.draw_actions(chosen or ids, [], "dead")
+        st.text(f"{len(chosen)} selected" if chosen else f"none selected: all {len(ids)} shown")
+
+
+st.title("Recovery")
+st.caption("The leader does this by itself every few seconds: it gives the steps of dead pods back, and retries.")
+orders.draw_recovery_button()
+st.subheader("Runs")
+shell.live(runs)
+st.subheader("Dead letters")
+shell.live(dead_letters)

@@ -1,0 +1,28 @@
+"""Steps: find steps, read the whole story of one, requeue or cancel."""
+
+import streamlit as st
+
+from fleetq_core.dashboard import finder, shell, widgets
+
+st.title("Steps")
+
+
+def story() -> None:
+    """The one step that the address names."""
+    finder.draw_step(st.query_params.get("step", ""))
+
+
+def listing() -> None:
+    """One page of the steps that match the filters."""
+    finder.draw_list()
+
+
+if st.query_params.get("step"):
+    st.page_link(shell.page_path("steps"), label="All steps", icon=":material/arrow_back:")
+    shell.live(story)
+else:
+    finder.draw_filters()
+    shell.live(listing)
+    if len(chosen := widgets.picked(finder.TABLE)) == 1:
+        st.subheader("The selected step")
+        shell.live(lambda: finder.draw_step(chosen[0]))
