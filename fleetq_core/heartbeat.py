@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 class Heartbeat:
     """One per pod, on a thread and a connection of its own, so that a slow claim never makes the pod look dead.
 
-    `drop_unless(held)` drops buffered steps that are not ours any more; `on_beat(beat)` tells the pod what was heard.
+    `drop_unless(held)` drops buffered steps that are not ours any more; `on_beat(beat, lapsed)` tells the pod
+    what was heard, and whether the lease had run out before.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Heartbeat:
         *,
         meta: Callable[[], Mapping[str, Any]],
         drop_unless: Callable[[set[tuple[str, str]]], list[Step]],
-        on_beat: Callable[[Beat], None],
+        on_beat: Callable[[Beat, bool], None],
     ) -> None:
         self._store, self._who, self._config, self._clock = store, who, config, clock
         self._lease, self._ledger, self._counters = lease, ledger, counters
@@ -64,10 +65,10 @@ class Heartbeat:
         # Claims are checked before the lease counts again: what was given away meanwhile must not start.
         if beat.state is BeatState.REVIVED or not self._lease.is_valid():
             self._drop_lost_claims()
-        self._lease.renew(sent)
+        lapsed = self._lease.renew(sent)
         self._release_unknown_claims()
         self._previous_ts = beat.now_ts
-        self._on_beat(beat)
+        self._on_beat(beat, lapsed)
         return self._config.heartbeat_interval
 
     def _drop_lost_claims(self) -> None:

@@ -108,16 +108,20 @@ class Pod:
     def install_signals(self) -> None:
         """SIGTERM and SIGINT ask the pod to stop; the second one leaves at once. For the main thread only."""
 
+        seen: list[int] = []
+
         def on_signal(number: int, _: object) -> None:
-            if self._stop_requested.is_set():
+            if seen:
                 os._exit(128 + number)
-            self.request_stop()
+            seen.append(number)
+            # From a thread: the main thread may be inside the very Event that this sets, holding its lock.
+            threading.Thread(target=self.request_stop, daemon=True).start()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
 
     def request_stop(self) -> None:
-        """Claim nothing more, from this moment on; safe in a signal handler. `stop()` does the rest."""
+        """Claim nothing more, from this moment on; `stop()` does the rest."""
         self._draining = True
         self._stop_requested.set()
 
@@ -227,7 +231,7 @@ class Pod:
         if self._claimer.hungry:
             self._claim_loop.poke()
 
-    def _on_beat(self, beat: Beat) -> None:
+    def _on_beat(self, beat: Beat, lapsed: bool) -> None:
         led, self._leads = self._leads, beat.leader == self.who.incarnation
         self.leader_pod_id = beat.leader_pod_id
         if self._leads and not led:
@@ -237,8 +241,10 @@ class Pod:
         if beat.paused != self._paused:
             self._paused = beat.paused
             log.info("pod %s is %s", self.who.pod_id, "paused" if beat.paused else "resumed")
-        self._claim_loop.poke()
-        self._executor.wake()
+            self._claim_loop.poke()
+        if lapsed:
+            self._claim_loop.poke()
+            self._executor.wake()
         for command in beat.commands:
             self._obey(command)
 

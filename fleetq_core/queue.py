@@ -203,6 +203,19 @@ class Queue:
         self.store.insert_command(command_id, kind, target, args, by)
         return command_id
 
+    def ask(self, kind: str, target: str, *, by: str, timeout_s: float, **args: JSON) -> CommandRecord:
+        """Issue a command and wait until everyone addressed who is alive has answered, or time is up."""
+        now_ts = self.store.now()
+        alive = [pod.pod_id for pod in self.store.list_pods() if pod.is_alive(now_ts, self.config.dead_pod_threshold)]
+        expected = max(1, len(alive)) if target == "*" else 1
+        command_id = self.order(kind, target, by=by, **args)
+        deadline, pause = time.monotonic() + timeout_s, threading.Event()
+        while True:
+            record = self.store.list_commands(1, [command_id])[0]
+            if len(record.answers) >= expected or time.monotonic() >= deadline:
+                return record
+            pause.wait(0.2)
+
     def command(self, command_id: str) -> CommandRecord | None:
         """A command with its answers so far."""
         found = self.store.list_commands(1, [command_id])

@@ -8,7 +8,7 @@ WINDOWS = {"15 minutes": 900.0, "1 hour": 3600.0}
 
 
 def board() -> None:
-    """The strip, the counts and what needs a person."""
+    """Health, the counts, and what needs a person."""
     answer, pod = shell.fleet(), shell.runtime().pod
     snap = widgets.fresh(answer)
     if snap is None:
@@ -17,10 +17,17 @@ def board() -> None:
     widgets.status_metrics(snap)
     st.subheader("Needs attention")
     widgets.attention_list(views.attention(snap, str(pod.failure) if pod.failure else None), shell.page_path)
-    st.subheader("Running now")
+
+
+def running_now() -> None:
+    """What each pod works on."""
+    snap = shell.fleet().value
+    if snap is None:
+        return
     running = views.running_rows(snap)
     if running:
         widgets.table(running, widgets.RUNNING_COLUMNS, "What runs now on each pod")
+        widgets.as_of(snap.now_ts)
         st.caption("As each pod reported with its last heartbeat, at most 50 steps a pod.")
     else:
         widgets.empty("No pod reported a running step with its last heartbeat.")
@@ -54,3 +61,5 @@ st.segmented_control(
     "Window", list(WINDOWS), default="15 minutes", required=True, key="window", label_visibility="collapsed"
 )
 shell.live(history, every_s=5.0)
+st.subheader("Running now")
+shell.live(running_now)

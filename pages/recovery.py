@@ -46,11 +46,13 @@ def dead_letters() -> None:
     chosen = widgets.picker(lines, ids, columns, "dead_table", "Dead letters, newest first", many=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         finder.draw_actions(chosen or ids, [], "dead")
-        st.text(f"{len(chosen)} selected" if chosen else f"none selected: all {len(ids)} shown")
+        st.text(f"{len(chosen)} selected" if chosen else f"No row is selected: this is for all {len(ids)} shown.")
+    if snap.stats.dead_letters > len(ids):
+        st.caption(f"These are the newest of {snap.stats.dead_letters:,}; the others follow when these are gone.")
 
 
 st.title("Recovery")
-st.caption("The leader does this by itself every few seconds: it gives the steps of dead pods back, and retries.")
+orders.draw_recovery_note()
 orders.draw_recovery_button()
 st.subheader("Runs")
 shell.live(runs)

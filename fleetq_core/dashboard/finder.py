@@ -28,13 +28,13 @@ def draw_filters() -> None:
     st.segmented_control(
         "Status", STATES, default=ANY, key="status", bind="query-params", required=True, label_visibility="collapsed"
     )
-    with st.grid("auto", min_column_width=200):
-        st.selectbox("Task type", _with(tasks, "task"), key="task", bind="query-params")
-        st.selectbox("Pod", _with(pods, "pod"), key="pod", bind="query-params")
-        st.text_input(
-            "Text", key="text", bind="query-params", icon=":material/search:",
-            placeholder="in step id, payload or error", max_chars=200,
-        )  # fmt: skip
+    first, second, third = st.columns(3)
+    first.selectbox("Task type", _with(tasks, "task"), key="task", bind="query-params")
+    second.selectbox("Pod", _with(pods, "pod"), key="pod", bind="query-params")
+    third.text_input(
+        "Text", key="text", bind="query-params", icon=":material/search:",
+        placeholder="in step id, payload or error", max_chars=200,
+    )  # fmt: skip
 
 
 def _with(names: Sequence[str], key: str) -> list[str]:

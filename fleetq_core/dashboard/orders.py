@@ -45,6 +45,15 @@ def _ask(title: str, question: str, kind: CommandKind, pod: str | None, alive: S
     widgets.confirm(title, question, act, verb=kind.value.capitalize(), items=[pod] if pod else alive)
 
 
+def draw_recovery_note() -> None:
+    """What recovery is, and how often it happens by itself."""
+    every = views.duration(shell.runtime().config.recovery_interval)
+    st.caption(
+        f"About every {every} the leader gives the steps of dead pods back, retries failed steps that are due, and ends "
+        "those without a retry left."
+    )
+
+
 def draw_recovery_button() -> None:
     """Run a recovery cycle now, and say what came of it."""
     if st.button("Run now", type="primary", key="run_recovery", icon=":material/healing:"):

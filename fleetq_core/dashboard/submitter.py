@@ -30,24 +30,17 @@ def draw_form() -> None:
         widgets.empty("This pod knows no task. Register one with @task and name its module in FLEET_Q_HANDLERS.")
         return
     names = list(tasks)
-    task = st.selectbox(
-        "Task type", names, key="task_type", bind="query-params", index=names.index(FILE_TASK) if FILE_TASK in tasks else 0
-    )  # fmt: skip
+    first = names.index(FILE_TASK) if FILE_TASK in tasks else 0
+    task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first)
     about = tasks[task or names[0]]
     limit = f"Time limit {views.duration(about.timeout_s)}." if about.timeout_s else "No time limit."
     st.text(f"{about.description}\n{limit}".strip())
     payload = _draw_payload(about.name)
-    with st.grid(2):
-        priority = st.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
-        count = st.number_input(
-            "Count",
-            value=1,
-            min_value=1,
-            max_value=actions.MAX_COUNT,
-            step=1,
-            key="count",
-            help="How many equal steps.",
-        )
+    left, right = st.columns(2)
+    priority = left.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
+    count = right.number_input(
+        "Count", value=1, min_value=1, max_value=actions.MAX_COUNT, step=1, key="count", help="How many equal steps."
+    )
     step_id = st.text_input(
         "Step id (optional)", key="step_id", max_chars=200, placeholder="made for you",
         help="The same id with the same payload again is a no-op.",

@@ -120,21 +120,23 @@ def confirm(title: str, question: str, action: Callable[[], str], *, verb: str, 
 # -- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def tiles(facts: Sequence[views.Fact], *, min_width: int = 170) -> None:
+def tiles(facts: Sequence[views.Fact]) -> None:
     """Facts side by side, each in a box; as many in a row as fit."""
-    with st.grid("auto", min_column_width=min_width, border=True):
+    with st.grid("auto", min_column_width=135, border=True):
         for fact in facts:
             with st.container(gap="xsmall"):
-                with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-                    st.caption(fact.label, help=fact.hint or None, width="content")
+                st.caption(fact.label, help=fact.hint or None)
+                with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+                    st.text(fact.value)
                     if fact.tone in _TONE_BADGES:
                         colour, word = _TONE_BADGES[fact.tone]
                         st.badge(word, color=colour)
-                st.text(fact.value)
 
 
 def facts_grid(facts: Sequence[views.Fact]) -> None:
     """Facts side by side without boxes."""
+    if not facts:
+        return
     with st.grid("auto", min_column_width=150):
         for fact in facts:
             with st.container(gap=None):
@@ -144,11 +146,11 @@ def facts_grid(facts: Sequence[views.Fact]) -> None:
 
 def status_metrics(snap: Snapshot) -> None:
     """How many steps are in each status."""
-    with st.grid("auto", min_column_width=150, border=True):
-        for name, count in snap.stats.by_status().items():
-            with st.container(gap="xsmall"):
-                status_badge(name)
-                st.metric(name.capitalize(), f"{count:,}", label_visibility="collapsed")
+    counts = snap.stats.by_status()
+    for box, (name, count) in zip(st.columns(len(counts), border=True), counts.items(), strict=True):
+        with box:
+            status_badge(name)
+            st.metric(name.capitalize(), f"{count:,}", label_visibility="collapsed")
 
 
 def status_badge(status: str) -> None:
@@ -230,7 +232,7 @@ def picked(key: str) -> list[str]:
 
 
 STEP_COLUMNS = {
-    "step_id": st.column_config.TextColumn("Step id", width="medium"),
+    "step_id": st.column_config.TextColumn("Step id", width=275),
     "status": words("Status", list(Status)),
     "task": "Task type",
     "priority": st.column_config.NumberColumn("Priority", width="small"),
@@ -360,7 +362,7 @@ def result(content: JSON) -> None:
     columns = views.profile_columns(content)
     if columns is not None:
         facts_grid(views.profile_facts(content))
-        names = [name for name in ("name", "type") if name in columns[0]]
+        names: list[str] = [name for name in ("name", "type") if name in columns[0]]
         names += [name for name in columns[0] if name not in names]
         table(columns, {name: name.replace("_", " ").capitalize() for name in names}, "The profile of the file")
     elif content is None:

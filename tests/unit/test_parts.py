@@ -85,7 +85,7 @@ class Beating:
         self.held: set[tuple[str, str]] | None = None
         self.heartbeat = Heartbeat(
             store, ME, config, clock, self.lease, self.ledger, self.counters,
-            meta=dict, drop_unless=self._drop, on_beat=lambda beat: None,
+            meta=dict, drop_unless=self._drop, on_beat=lambda beat, lapsed: None,
         )  # fmt: skip
 
     def _drop(self, held: set[tuple[str, str]]) -> list[Step]:
