@@ -19,47 +19,40 @@ def board() -> None:
     widgets.attention_list(views.attention(snap, str(pod.failure) if pod.failure else None), shell.page_path)
 
 
-def running_now() -> None:
-    """What each pod works on."""
-    snap = shell.fleet().value
-    if snap is None:
-        return
-    running = views.running_rows(snap)
-    if running:
-        widgets.table(running, widgets.RUNNING_COLUMNS, "What runs now on each pod")
-        widgets.as_of(snap.now_ts)
-        st.caption("As each pod reported with its last heartbeat, at most 50 steps a pod.")
-    else:
-        widgets.empty("No pod reported a running step with its last heartbeat.")
-
-
 def history() -> None:
     """The charts."""
-    snap = shell.fleet().value
-    if snap is None:
+    if (snap := shell.fleet().value) is None:
         return
     seconds = WINDOWS[st.session_state.get("window") or "15 minutes"]
     samples = views.window(snap.samples, snap.now_ts, seconds)
     if len(samples) < 2:
         widgets.empty("The charts begin with the second sample; the leader takes one every few seconds.")
         return
+    widgets.as_of(samples[-1].sampled_ts)
     left, right = st.columns(2)
+    left.caption("Steps waiting, claimed and failed")
     with left:
-        st.caption("Steps waiting, claimed and failed")
         charts.depth(views.depth_points(samples))
+    right.caption("Steps a second")
     with right:
-        st.caption("Steps a second")
         charts.throughput(views.throughput_points(samples))
     widgets.facts_grid(views.latency_facts(samples))
-    widgets.as_of(samples[-1].sampled_ts)
+
+
+def running_now() -> None:
+    """What each pod works on."""
+    if (snap := shell.fleet().value) is None:
+        return
+    widgets.as_of(snap.now_ts)
+    if running := views.running_rows(snap):
+        widgets.table(running, widgets.RUNNING_COLUMNS, "What runs now on each pod")
+    widgets.empty("As each pod reported with its last heartbeat." if running else "No pod reported a running step.")
 
 
 st.title("Overview")
 shell.live(board)
 st.subheader("History")
-st.segmented_control(
-    "Window", list(WINDOWS), default="15 minutes", required=True, key="window", label_visibility="collapsed"
-)
+st.segmented_control("Window", list(WINDOWS), default="15 minutes", key="window", label_visibility="collapsed")
 shell.live(history, every_s=5.0)
 st.subheader("Running now")
 shell.live(running_now)

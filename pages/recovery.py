@@ -45,7 +45,7 @@ def dead_letters() -> None:
     columns = widgets.DEAD_LETTER_COLUMNS
     chosen = widgets.picker(lines, ids, columns, "dead_table", "Dead letters, newest first", many=True)
     with st.container(horizontal=True, vertical_alignment="center"):
-        finder.draw_actions(chosen or ids, [], "dead")
+        finder.draw_actions(chosen or ids, [], "dead", table="dead_table")
         st.text(f"{len(chosen)} selected" if chosen else f"No row is selected: this is for all {len(ids)} shown.")
     if snap.stats.dead_letters > len(ids):
         st.caption(f"These are the newest of {snap.stats.dead_letters:,}; the others follow when these are gone.")

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from fleetq_core.dashboard import finder, shell, widgets
+from fleetq_core.dashboard import finder, shell
 
 st.title("Steps")
 
@@ -23,6 +23,3 @@ if st.query_params.get("step"):
 else:
     finder.draw_filters()
     shell.live(listing)
-    if len(chosen := widgets.picked(finder.TABLE)) == 1:
-        st.subheader("The selected step")
-        shell.live(lambda: finder.draw_step(chosen[0]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from ..errors import TerminalError
-from ..model import Step
-from ..tasks import task
+from fleetq_core.errors import TerminalError
+from fleetq_core.model import Step
+from fleetq_core.tasks import task
 
 MAX_SLEEP_S = 86_400
 

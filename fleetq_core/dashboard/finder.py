@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
 from fleetq_core.errors import StoreError
 from fleetq_core.model import PageKey, Status, StepFilter, StepRecord
+from fleetq_core.runtime import Runtime
 
 from . import actions, shell, snapshot, views, widgets
 
@@ -65,7 +66,7 @@ def draw_list() -> None:
     where, state = _where(), st.session_state
     if state.get(_WHERE_KEY) != where:
         state[_WHERE_KEY], state[_PAGES_KEY] = where, []
-        state.pop(TABLE, None)
+        widgets.unpick(TABLE)
     pages: list[PageKey] = state.setdefault(_PAGES_KEY, [])
     selected = widgets.picked(TABLE)
     steps, more = _read(where, pages[-1] if pages else None, held=bool(selected))
@@ -84,6 +85,11 @@ def draw_list() -> None:
         )  # fmt: skip
         _draw_bar([step for step in steps if step.step_id in set(selected)])
     _draw_paging(pages, steps, more)
+    if len(selected) == 1 and now_ts is not None:
+        for step in steps:
+            if step.step_id == selected[0]:
+                st.subheader("The selected step")
+                widgets.step_story(step, now_ts, shell.runtime().config.max_retries)
 
 
 def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
@@ -123,20 +129,26 @@ def _draw_bar(selected: Sequence[StepRecord]) -> None:
             )  # fmt: skip
 
 
-def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str) -> None:
+def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str, table: str = TABLE) -> None:
     """Requeue for the failed, cancel for the pending; both ask first and name the count."""
     runtime = shell.runtime()
+
+    def act(action: Callable[[Runtime, Sequence[str]], str], step_ids: Sequence[str]) -> str:
+        answer = action(runtime, step_ids)
+        widgets.unpick(table)
+        return answer
+
     if failed and st.button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
         widgets.confirm(
             "Requeue failed steps?",
             f"{views.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
-            lambda: actions.requeue(runtime, failed), verb=f"Requeue {len(failed)}", items=failed,
+            lambda: act(actions.requeue, failed), verb=f"Requeue {len(failed)}", items=failed,
         )  # fmt: skip
     if pending and st.button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
         widgets.confirm(
             "Cancel pending steps?",
             f"{views.plural(len(pending), 'pending step')} will fail for good without having run.",
-            lambda: actions.cancel(runtime, pending), verb=f"Cancel {len(pending)}", items=pending,
+            lambda: act(actions.cancel, pending), verb=f"Cancel {len(pending)}", items=pending,
         )  # fmt: skip
 
 
@@ -153,7 +165,7 @@ def _draw_paging(pages: list[PageKey], steps: Sequence[StepRecord], more: bool) 
 
 def _turn(pages: list[PageKey]) -> None:
     st.session_state[_PAGES_KEY] = pages
-    st.session_state.pop(TABLE, None)
+    widgets.unpick(TABLE)
     st.rerun(scope="fragment")
 
 

@@ -49,8 +49,8 @@ def draw_recovery_note() -> None:
     """What recovery is, and how often it happens by itself."""
     every = views.duration(shell.runtime().config.recovery_interval)
     st.caption(
-        f"About every {every} the leader gives the steps of dead pods back, retries failed steps that are due, and ends "
-        "those without a retry left."
+        f"About every {every} the leader gives the steps of dead pods back, retries failed steps that are due, and "
+        "ends those without a retry left."
     )
 
 

@@ -217,18 +217,29 @@ def picker(
     """
     st.session_state[f"_{key}_ids"] = list(ids)
     st.dataframe(
-        _rows(rows), key=key, hide_index=True, column_config=columns, column_order=list(columns), width="stretch",
-        placeholder="–", alt=alt, on_select="rerun", selection_mode="multi-row" if many else "single-row",
+        _rows(rows), key=_widget_key(key), hide_index=True, column_config=columns, column_order=list(columns),
+        width="stretch", placeholder="–", alt=alt, on_select="rerun", selection_mode="multi-row" if many else "single-row",
     )  # fmt: skip
     return picked(key)
 
 
 def picked(key: str) -> list[str]:
     """The ids selected in the `picker` of that key, as of the list last sent to this viewer."""
-    state = st.session_state.get(key)
+    state = st.session_state.get(_widget_key(key))
     ids = st.session_state.get(f"_{key}_ids", [])
     positions = state["selection"]["rows"] if state else []
     return [ids[position] for position in positions if position < len(ids)]
+
+
+def unpick(key: str) -> None:
+    """Select nothing in the `picker` of that key any more."""
+    # The browser remembers the selection of a widget; under another key it is another widget.
+    st.session_state[f"_{key}_turn"] = st.session_state.get(f"_{key}_turn", 0) + 1
+    st.session_state.pop(f"_{key}_ids", None)
+
+
+def _widget_key(key: str) -> str:
+    return f"{key}_{st.session_state.get(f'_{key}_turn', 0)}"
 
 
 STEP_COLUMNS = {
@@ -280,7 +291,7 @@ POD_COLUMNS = {
 COMMAND_COLUMNS = {
     "issued": "Issued (UTC)",
     "command": "Command",
-    "target": "Target",
+    "target": st.column_config.TextColumn("Target", width="medium"),
     "by": "By",
     "state": words("State", ["open", "done", "refused"]),
     "answers": st.column_config.TextColumn("Answers", width="large"),

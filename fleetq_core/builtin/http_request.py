@@ -1,0 +1,92 @@
+"""`http_request`: call a web service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fleetq_core.errors import TerminalError
+from fleetq_core.model import Step
+from fleetq_core.tasks import task
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_TIMEOUT_S = 300.0
+MAX_BODY = 65_536
+MAX_REDIRECTS = 5
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+TRANSIENT = (408, 425, 429)  # and all 5xx
+KEPT_HEADERS = ("content-type", "content-length", "etag", "location", "retry-after")
+
+
+class HttpFailure(Exception):
+    """An answer or a broken connection that may be better next time."""
+
+
+@task("http_request", timeout_s=MAX_TIMEOUT_S + 10)
+async def http_request(step: Step) -> dict[str, Any]:
+    """Call `url` with `method` (default GET), `headers`, and `json` or `body`; `timeout_s` (default 30) bounds it.
+
+    2xx and 3xx are results. 408, 425, 429, 5xx and broken connections are retried; other answers fail for good.
+    """
+    import httpx
+
+    request = _arguments(step.payload)
+    timeout_s = request.pop("timeout_s")
+    host = urlsplit(request["url"]).netloc.rpartition("@")[2]
+    try:
+        async with (
+            httpx.AsyncClient(timeout=timeout_s, follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
+            client.stream(**request) as response,
+        ):
+            body, truncated = await _body(response)
+    except httpx.InvalidURL as exc:
+        raise TerminalError(f"payload.url: {exc}") from exc
+    except httpx.TooManyRedirects as exc:
+        raise TerminalError(f"{host} redirects more than {MAX_REDIRECTS} times") from exc
+    except httpx.HTTPError as exc:
+        raise HttpFailure(f"{host}: {type(exc).__name__}: {exc}") from exc
+    if response.status_code in TRANSIENT or response.status_code >= 500:
+        raise HttpFailure(f"{host} answered {response.status_code}: {body[:200]}")
+    if response.status_code >= 400:
+        raise TerminalError(f"{host} answered {response.status_code}: {body[:200]}")
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    return {"status": response.status_code, "headers": headers, "body": body, "truncated": truncated}
+
+
+async def _body(response: httpx.Response) -> tuple[str, bool]:
+    received = bytearray()
+    async for chunk in response.aiter_bytes():
+        received += chunk
+        if len(received) > MAX_BODY:
+            break
+    text = bytes(received[:MAX_BODY]).decode(response.encoding or "utf-8", "replace").replace("\0", "\ufffd")
+    return text, len(received) > MAX_BODY
+
+
+def _arguments(payload: dict[str, Any]) -> dict[str, Any]:
+    url = payload.get("url")
+    if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        raise TerminalError(f"payload.url is {url!r}; it must be an http:// or https:// address")
+    method = payload.get("method", "GET")
+    if method not in METHODS:
+        raise TerminalError(f"payload.method is {method!r}; it must be one of {', '.join(METHODS)}")
+    headers = payload.get("headers", {})
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise TerminalError("payload.headers must be an object of strings")
+    timeout_s = payload.get("timeout_s", 30)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise TerminalError(
+            f"payload.timeout_s is {timeout_s!r}; it must be a number of seconds up to {MAX_TIMEOUT_S:g}"
+        )
+    request: dict[str, Any] = {"method": method, "url": url, "headers": headers, "timeout_s": timeout_s}
+    if "json" in payload and "body" in payload:
+        raise TerminalError("payload has both json and body; send one")
+    if "json" in payload:
+        request["json"] = payload["json"]
+    elif "body" in payload:
+        if not isinstance(payload["body"], str):
+            raise TerminalError("payload.body must be a string; for other values use json")
+        request["content"] = payload["body"].encode()
+    return request
