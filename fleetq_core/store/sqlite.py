@@ -132,28 +132,18 @@ class SqliteStore:
         return sorted((ClaimedRow(*row) for row in claimed), key=lambda r: (-r.priority, r.created_ts, r.step_id))
 
     def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
-        done = [o for o in outcomes if o.status is Status.COMPLETED]
-        failed = [o for o in outcomes if o.status is Status.FAILED]
+        done = [(o.step_id, o.claim_token, o.result, o.run_s) for o in outcomes if o.status is Status.COMPLETED]
+        failed = [
+            (o.step_id, o.claim_token, o.error, o.run_s, o.retry_delay_s) for o in outcomes if o.status is Status.FAILED
+        ]
+        landed = 0
         with self._db.write() as db:
             now = self._clock.now()
-            landed = 0
             if done:
-                landed += db.executemany(
-                    SQL["settle_completed"], [(o.result, o.run_s, now, now, o.step_id, o.claim_token) for o in done]
-                ).rowcount
-            for o in failed:
-                landed += db.execute(
-                    SQL["settle_failed"],
-                    {
-                        "error": o.error,
-                        "run_s": o.run_s,
-                        "now": now,
-                        "delay": o.retry_delay_s,
-                        "max_retries": max_retries,
-                        "step_id": o.step_id,
-                        "token": o.claim_token,
-                    },
-                ).rowcount
+                landed += db.execute(SQL["settle_completed"], {"outcomes": json.dumps(done), "now": now}).rowcount
+            if failed:
+                bind = {"outcomes": json.dumps(failed), "now": now, "max_retries": max_retries}
+                landed += db.execute(SQL["settle_failed"], bind).rowcount
         if landed == len(outcomes):
             return {(o.step_id, o.claim_token) for o in outcomes}
         return self._standing(outcomes)
@@ -170,9 +160,7 @@ class SqliteStore:
         }
 
     def release_steps(self, claims: Sequence[tuple[str, str]]) -> int:
-        with self._db.write() as db:
-            now = self._clock.now()
-            return db.executemany(SQL["release_step"], [(now, step_id, token) for step_id, token in claims]).rowcount
+        return self._write("release_steps", claims=json.dumps(claims))[0]
 
     def release_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> int:
         bind = {"incarnation": who.incarnation, "before": before_ts, "known": json.dumps(sorted(known_tokens))}

@@ -21,7 +21,7 @@ MOVES = {
     "claim_steps": (Status.PENDING, Status.CLAIMED),
     "settle_completed": (Status.CLAIMED, Status.COMPLETED),
     "settle_failed": (Status.CLAIMED, Status.FAILED),
-    "release_step": (Status.CLAIMED, Status.PENDING),
+    "release_steps": (Status.CLAIMED, Status.PENDING),
     "release_unknown": (Status.CLAIMED, Status.PENDING),
     "requeue_steps": (Status.FAILED, Status.PENDING),
     "cancel_steps": (Status.PENDING, Status.FAILED),

@@ -28,30 +28,39 @@ SELECT step_id, task_type, payload, priority, retry_count, created_ts, claim_tok
  WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token;
 
 -- name: settle_completed
-UPDATE step_tracker
-   SET status = 'completed', result = ?, error = NULL, run_s = ?, retry_ts = NULL, finished_ts = ?, last_update_ts = ?
- WHERE step_id = ? AND claim_token = ? AND status = 'claimed';
+-- :outcomes is a JSON list of [step_id, token, result, run_s]: one statement for a set, because each statement of an
+-- executemany() would give the interpreter lock away to the handlers and wait to get it back.
+UPDATE step_tracker AS s
+   SET status = 'completed', result = o.value ->> 2, error = NULL, run_s = o.value ->> 3, retry_ts = NULL,
+       finished_ts = :now, last_update_ts = :now
+  FROM json_each(:outcomes) AS o
+ WHERE s.step_id = o.value ->> 0 AND s.claim_token = o.value ->> 1 AND s.status = 'claimed';
 
 -- name: settle_failed
--- Without a delay, or with no retry left, retry_ts stays NULL: a dead letter.
-UPDATE step_tracker
-   SET status = 'failed', result = NULL, error = :error, run_s = :run_s, finished_ts = :now, last_update_ts = :now,
-       retry_ts = CASE WHEN retry_count < COALESCE(max_retries, :max_retries) THEN :now + :delay END,
-       history = json_insert(COALESCE(history, '[]'), '$[#]', json_object(
-           'attempt', retry_count + 1, 'outcome', 'failed', 'pod_id', claimed_by, 'claimed_ts', claimed_ts,
-           'ended_ts', :now, 'run_s', :run_s, 'error', :error))
- WHERE step_id = :step_id AND claim_token = :token AND status = 'claimed';
+-- :outcomes is a JSON list of [step_id, token, error, run_s, delay]. Without a delay, or with no retry left, retry_ts
+-- stays NULL: a dead letter.
+UPDATE step_tracker AS s
+   SET status = 'failed', result = NULL, error = o.value ->> 2, run_s = o.value ->> 3,
+       finished_ts = :now, last_update_ts = :now,
+       retry_ts = CASE WHEN s.retry_count < COALESCE(s.max_retries, :max_retries) THEN :now + (o.value ->> 4) END,
+       history = json_insert(COALESCE(s.history, '[]'), '$[#]', json_object(
+           'attempt', s.retry_count + 1, 'outcome', 'failed', 'pod_id', s.claimed_by, 'claimed_ts', s.claimed_ts,
+           'ended_ts', :now, 'run_s', o.value ->> 3, 'error', o.value ->> 2))
+  FROM json_each(:outcomes) AS o
+ WHERE s.step_id = o.value ->> 0 AND s.claim_token = o.value ->> 1 AND s.status = 'claimed';
 
 -- name: settled_already
 -- A pair counts as written only in the state its own outcome leads to; recovery clears the token of what it takes away.
 SELECT step_id, claim_token, status FROM step_tracker
  WHERE step_id IN (SELECT value FROM json_each(:step_ids));
 
--- name: release_step
-UPDATE step_tracker
+-- name: release_steps
+-- :claims is a JSON list of [step_id, token].
+UPDATE step_tracker AS s
    SET status = 'pending', claimed_by = NULL, incarnation = NULL, claim_token = NULL, claimed_ts = NULL,
-       last_update_ts = ?
- WHERE step_id = ? AND claim_token = ? AND status = 'claimed';
+       last_update_ts = :now
+  FROM json_each(:claims) AS c
+ WHERE s.step_id = c.value ->> 0 AND s.claim_token = c.value ->> 1 AND s.status = 'claimed';
 
 -- name: release_unknown
 UPDATE step_tracker
