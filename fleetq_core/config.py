@@ -23,6 +23,7 @@ from .errors import ConfigError
 DEFAULT_SQLITE = "sqlite:///.fleetq/fleetq.db"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_RESERVED_POD_IDS = frozenset({"leader"})  # as the target of a command it means whoever leads
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -71,6 +72,8 @@ class Config(BaseModel):
     def _check_pod_id(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise ValueError("must be 1 to 128 letters, digits or _ . : -, starting with a letter or digit")
+        if value in _RESERVED_POD_IDS:
+            raise ValueError("is a name that the fleet itself uses; choose another")
         return value
 
     @field_validator("handlers", mode="before")
@@ -98,6 +101,8 @@ class Config(BaseModel):
     def _check_store(cls, value: str) -> str:
         if value not in ("", "snowflake") and not (value.startswith("sqlite:///") and value != "sqlite:///"):
             raise ValueError("must be sqlite:///PATH (four slashes for an absolute path) or snowflake")
+        if value == "sqlite:///:memory:":
+            raise ValueError("must name a file: processes share it, and each would see a memory of its own")
         return value
 
     def model_post_init(self, _: Any) -> None:
@@ -148,7 +153,7 @@ def load_config(environ: Mapping[str, str] | None = None, *, env_file: str | Pat
 
     Raises ConfigError with all problems together.
     """
-    values = {key: value for key, value in dotenv_values(env_file).items() if value is not None}
+    values = _read_env_file(Path(env_file))
     values.update(os.environ if environ is None else environ)
     known = {variable_of(name): name for name in Config.model_fields}
     problems = _unknown(values, known)
@@ -161,6 +166,15 @@ def load_config(environ: Mapping[str, str] | None = None, *, env_file: str | Pat
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    try:
+        return {key: value for key, value in dotenv_values(path).items() if value is not None}
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{path}: is not UTF-8 text ({exc.reason} at byte {exc.start})"]) from exc
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
 
 
 def _unknown(values: Iterable[str], known: Mapping[str, str]) -> list[str]:

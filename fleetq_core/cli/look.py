@@ -1,0 +1,116 @@
+"""Commands that look: status, queue, pods, leader, commands, throttles, schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fleetq_core.config import Config, load_config
+from fleetq_core.connect import connect
+from fleetq_core.errors import ConfigError, FleetQError
+from fleetq_core.leader.election import leader_of
+from fleetq_core.model import PodRecord, format_ts
+from fleetq_core.shapes import fleet_of, leader_view, published_throttles, step_view
+
+from .group import as_json, main, open_queue
+from .printing import print_fields, print_table
+
+
+@main.command()
+@click.argument("step_id")
+@as_json
+def status(step_id: str, as_json: bool) -> None:
+    """Show one step."""
+    record = open_queue().get_step(step_id)
+    if record is None:
+        raise FleetQError(f"there is no step {step_id!r}")
+    print_fields(step_view(record), as_json)
+
+
+@main.command("queue")
+@as_json
+def show_queue(as_json: bool) -> None:
+    """Count the steps by status."""
+    print_fields(open_queue().stats().by_status(), as_json)
+
+
+@main.command()
+@as_json
+def pods(as_json: bool) -> None:
+    """List the pods."""
+    queue = open_queue()
+    found, now_ts, threshold_s = fleet_of(queue)
+    leader = leader_of(found, now_ts, threshold_s)
+    print_table([_pod_row(pod, leader, now_ts, queue.config) for pod in found], as_json, "no pod has ever beaten here")
+
+
+def _pod_row(pod: PodRecord, leader: PodRecord | None, now_ts: float, config: Config) -> dict[str, Any]:
+    alive = pod.is_alive(now_ts, config.dead_pod_threshold)
+    return {
+        "pod_id": pod.pod_id,
+        "state": pod.meta.get("state", "up") if alive else ("dead" if pod.status == "up" else "down"),
+        "leader": leader is not None and pod.incarnation == leader.incarnation,
+        "heartbeat_age_s": round(now_ts - pod.last_heartbeat_ts, 1),
+        "running": pod.meta.get("running_count", 0) if alive else 0,
+        "capacity": pod.meta.get("capacity", 0),
+        "completed": pod.meta.get("completed", 0),
+        "failed": pod.meta.get("failed", 0),
+        "born": format_ts(pod.birth_ts),
+    }
+
+
+@main.command()
+@as_json
+def leader(as_json: bool) -> None:
+    """Name the leader and the living pods."""
+    print_fields(leader_view(*fleet_of(open_queue())), as_json)
+
+
+@main.command("commands")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json
+def show_commands(limit: int, as_json: bool) -> None:
+    """List the newest operator commands with their answers."""
+    rows = [
+        {
+            "issued": format_ts(record.command.issued_ts),
+            "by": record.command.issued_by,
+            "kind": record.command.kind,
+            "target": record.command.target,
+            "answers": "; ".join(f"{a.pod_id}: {a.result}" for a in record.answers) or "none yet",
+        }
+        for record in open_queue().store.list_commands(limit)
+    ]
+    print_table(rows, as_json, "no commands yet")
+
+
+@main.command()
+@as_json
+def throttles(as_json: bool) -> None:
+    """List the throttles that living pods publish."""
+    rows = [
+        {"throttle": name, "pod_id": pod_id, **figures}
+        for name, by_pod in sorted(published_throttles(*fleet_of(open_queue())).items())
+        for pod_id, figures in by_pod.items()
+    ]
+    print_table(rows, as_json, "no living pod publishes a throttle")
+
+
+@main.command()
+@click.option("--tables", type=click.Choice(["standard", "hybrid"]), help="For Snowflake only.")
+@click.option("--apply", "apply", is_flag=True, help="Create or migrate the tables.")
+def schema(tables: str | None, apply: bool) -> None:
+    """Print the schema, or create it."""
+    config = load_config()
+    if tables:
+        raise ConfigError([f"--tables={tables}: is for the Snowflake store, and FLEET_Q_STORE is {config.store}"])
+    if config.store == "snowflake":
+        raise ConfigError(["FLEET_Q_STORE=snowflake: this version has the schema of the SQLite store only"])
+    from fleetq_core.store.sqlite import migrations
+
+    if apply:
+        connect(config).close()
+        click.echo(f"{config.store} has schema version {len(migrations())}")
+    else:
+        click.echo("\n".join(migrations()))
