@@ -2,21 +2,21 @@
 
 import streamlit as st
 
-from fleetq_core.dashboard import charts, shell, views, widgets
+from fleetq_core.dashboard import charts, columns, shell, tables, widgets
+from fleetq_core.dashboard.views import overview as views
 
 WINDOWS = {"15 minutes": 900.0, "1 hour": 3600.0}
 
 
 def board() -> None:
-    """Health, the counts, and what needs a person."""
+    """Health, what needs a person, and the counts."""
     answer, pod = shell.fleet(), shell.runtime().pod
     snap = widgets.fresh(answer)
     if snap is None:
         return
-    widgets.tiles(views.health(snap, pod.who.pod_id, pod.state, answer.problem))
-    widgets.status_metrics(snap)
-    st.subheader("Needs attention")
+    widgets.tiles(views.health(snap, answer.problem))
     widgets.attention_list(views.attention(snap, str(pod.failure) if pod.failure else None), shell.page_path)
+    widgets.status_metrics(snap)
 
 
 def history() -> None:
@@ -35,7 +35,7 @@ def history() -> None:
         charts.depth(views.depth_points(samples))
     right.caption("Steps a second")
     with right:
-        charts.throughput(views.throughput_points(samples))
+        charts.throughput(views.throughput_points(samples, seconds / 90))
     widgets.facts_grid(views.latency_facts(samples))
 
 
@@ -45,7 +45,7 @@ def running_now() -> None:
         return
     widgets.as_of(snap.now_ts)
     if running := views.running_rows(snap):
-        widgets.table(running, widgets.RUNNING_COLUMNS, "What runs now on each pod")
+        tables.table(running, columns.RUNNING, "What runs now on each pod")
     widgets.empty("As each pod reported with its last heartbeat." if running else "No pod reported a running step.")
 
 

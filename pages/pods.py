@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from fleetq_core.dashboard import orders, shell, snapshot, views, widgets
+from fleetq_core.dashboard import columns, orders, shell, snapshot, tables, widgets
+from fleetq_core.dashboard.views import pods as views
+from fleetq_core.dashboard.views import words
 
 
 def fleet_table() -> None:
@@ -14,11 +16,11 @@ def fleet_table() -> None:
     if not lines:
         widgets.empty("No pod is on record. Start one with `fleetq pod`, or restart this dashboard.")
         return
-    chosen = widgets.picker(lines, [line.pod for line in lines], widgets.POD_COLUMNS, "pods_table", "The pods")
+    chosen = tables.picker(lines, [line.pod for line in lines], columns.PODS, "pods_table", "The pods")
     alive = [pod.pod_id for pod in views.alive_pods(snap)]
     orders.draw_buttons(alive, [pod for pod in chosen if pod in alive])
     st.caption(
-        f"A pod is dead after {views.duration(snap.threshold_s)} without a heartbeat: the leader then gives its steps "
+        f"A pod is dead after {words.duration(snap.threshold_s)} without a heartbeat: the leader then gives its steps "
         "back. Select a pod to order it something; without a selection the buttons are for the whole fleet."
     )
 
@@ -30,7 +32,7 @@ def log() -> None:
         widgets.problem("The store does not answer; this log may be old.", answer.problem)
     if answer.value:
         lines = views.command_lines(answer.value)
-        widgets.table(lines, widgets.COMMAND_COLUMNS, "Commands with their answers, newest first")
+        tables.table(lines, columns.COMMANDS, "Commands with their answers, newest first")
     elif answer.value is not None:
         widgets.empty("Nobody has ordered anything yet. Pauses, drains, recoveries, requeues and cancels appear here.")
 

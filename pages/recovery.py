@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from fleetq_core.dashboard import finder, orders, shell, snapshot, views, widgets
+from fleetq_core.dashboard import columns, finder, orders, shell, snapshot, tables, widgets
+from fleetq_core.dashboard.views import pods, steps, words
+from fleetq_core.dashboard.views import recovery as views
 
 
 def runs() -> None:
@@ -14,7 +16,7 @@ def runs() -> None:
         widgets.empty("No recovery run is on record: cycles that found nothing to do leave no trace.")
         return
     ids = [run.run_id for run in snap.runs]
-    chosen = widgets.picker(views.run_lines(snap.runs), ids, widgets.RUN_COLUMNS, "runs_table", "Recovery runs")
+    chosen = tables.picker(views.run_lines(snap.runs), ids, columns.RUNS, "runs_table", "Recovery runs")
     run = next((run for run in snap.runs if run.run_id in chosen), None)
     if run is None:
         widgets.empty("Select a run to see what it decided about each step.")
@@ -23,27 +25,27 @@ def runs() -> None:
         st.text(sentence)
     found = snapshot.decisions(shell.runtime(), run.run_id).value or []
     if found:
-        widgets.table(views.decision_rows(found), widgets.DECISION_COLUMNS, "The decisions of this run")
+        tables.table(views.decision_rows(found), columns.DECISIONS, "The decisions of this run")
     else:
         widgets.empty("This run recorded no decision about any step.")
 
 
 def dead_letters() -> None:
-    """Steps that failed for good, with replay."""
+    """Steps that failed for good, to look at and requeue."""
     snap, answer = shell.fleet().value, snapshot.dead_letters(shell.runtime())
     if answer.problem:
         widgets.problem("The store does not answer; this list may be old.", answer.problem)
     if snap is None or answer.value is None:
         return
-    refused = views.plural(views.stale_refused(snap), "late result")
+    refused = words.plural(pods.stale_refused(snap), "late result")
     st.caption(f"{refused} refused so far, over all pods: the claim was lost before the result came.")
     if not answer.value:
         widgets.empty("There are no dead letters: no step has failed for good.")
         return
     ids = [step.step_id for step in answer.value]
-    lines = [views.step_line(step) for step in answer.value]
-    columns = widgets.DEAD_LETTER_COLUMNS
-    chosen = widgets.picker(lines, ids, columns, "dead_table", "Dead letters, newest first", many=True)
+    lines = [steps.step_line(step) for step in answer.value]
+    dead = columns.DEAD_LETTERS
+    chosen = tables.picker(lines, ids, dead, "dead_table", "Dead letters, newest first", many=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         finder.draw_actions(chosen or ids, [], "dead", table="dead_table")
         st.text(f"{len(chosen)} selected" if chosen else f"No row is selected: this is for all {len(ids)} shown.")

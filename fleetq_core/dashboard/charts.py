@@ -10,16 +10,10 @@ import streamlit as st
 
 from fleetq_core.model import Status
 
-from .views import Point, clock
+from .colours import STATUS_COLOURS
+from .views.overview import Point
+from .views.words import clock
 
-# The one colour of each status; .streamlit/config.toml gives the same ones to badges by name.
-STATUS_COLOURS = {
-    Status.PENDING.value: "#3b82f6",
-    Status.CLAIMED.value: "#8b5cf6",
-    Status.COMPLETED.value: "#10b981",
-    Status.FAILED.value: "#ef4444",
-}
-GREY = "#8b95a5"
 CHART_HEIGHT = 260
 
 

@@ -10,7 +10,9 @@ from fleetq_core.errors import StoreError
 from fleetq_core.model import PageKey, Status, StepFilter, StepRecord
 from fleetq_core.runtime import Runtime
 
-from . import actions, shell, snapshot, views, widgets
+from . import actions, columns, shell, snapshot, story, tables, widgets
+from .views import steps as views
+from .views import words
 
 TABLE = "steps_table"
 PAGE_SIZE = 50
@@ -66,9 +68,9 @@ def draw_list() -> None:
     where, state = _where(), st.session_state
     if state.get(_WHERE_KEY) != where:
         state[_WHERE_KEY], state[_PAGES_KEY] = where, []
-        widgets.unpick(TABLE)
+        tables.unpick(TABLE)
     pages: list[PageKey] = state.setdefault(_PAGES_KEY, [])
-    selected = widgets.picked(TABLE)
+    selected = tables.picked(TABLE)
     steps, more = _read(where, pages[-1] if pages else None, held=bool(selected))
     now_ts = _now()
     if now_ts is not None:
@@ -79,9 +81,9 @@ def draw_list() -> None:
             "There are no steps yet. Submit one on the Submit page, from Python, from the command line or by HTTP."
         )  # fmt: skip
     else:
-        widgets.picker(
+        tables.picker(
             [views.step_line(step, now_ts) for step in steps], [step.step_id for step in steps],
-            widgets.STEP_COLUMNS, TABLE, "Steps, newest first", many=True,
+            columns.STEPS, TABLE, "Steps, newest first", many=True,
         )  # fmt: skip
         _draw_bar([step for step in steps if step.step_id in set(selected)])
     _draw_paging(pages, steps, more)
@@ -89,7 +91,7 @@ def draw_list() -> None:
         for step in steps:
             if step.step_id == selected[0]:
                 st.subheader("The selected step")
-                widgets.step_story(step, now_ts, shell.runtime().config.max_retries)
+                story.draw(step, now_ts, shell.runtime().config.max_retries)
 
 
 def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
@@ -120,7 +122,7 @@ def _draw_bar(selected: Sequence[StepRecord]) -> None:
         widgets.empty("Select a row for its whole story; select several to requeue or cancel them together.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.text(f"{views.plural(len(selected), 'step')} selected")
+        st.text(f"{words.plural(len(selected), 'step')} selected")
         draw_actions(failed, pending, "bulk")
         if len(selected) == 1:
             st.page_link(
@@ -135,19 +137,19 @@ def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str, table:
 
     def act(action: Callable[[Runtime, Sequence[str]], str], step_ids: Sequence[str]) -> str:
         answer = action(runtime, step_ids)
-        widgets.unpick(table)
+        tables.unpick(table)
         return answer
 
     if failed and st.button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
         widgets.confirm(
             "Requeue failed steps?",
-            f"{views.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
+            f"{words.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
             lambda: act(actions.requeue, failed), verb=f"Requeue {len(failed)}", items=failed,
         )  # fmt: skip
     if pending and st.button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
         widgets.confirm(
             "Cancel pending steps?",
-            f"{views.plural(len(pending), 'pending step')} will fail for good without having run.",
+            f"{words.plural(len(pending), 'pending step')} will fail for good without having run.",
             lambda: act(actions.cancel, pending), verb=f"Cancel {len(pending)}", items=pending,
         )  # fmt: skip
 
@@ -165,7 +167,7 @@ def _draw_paging(pages: list[PageKey], steps: Sequence[StepRecord], more: bool) 
 
 def _turn(pages: list[PageKey]) -> None:
     st.session_state[_PAGES_KEY] = pages
-    widgets.unpick(TABLE)
+    tables.unpick(TABLE)
     st.rerun(scope="fragment")
 
 
@@ -184,4 +186,4 @@ def draw_step(step_id: str) -> None:
         draw_actions(
             [step_id] if step.status is Status.FAILED else [], [step_id] if step.status is Status.PENDING else [], "one"
         )
-    widgets.step_story(step, now_ts, runtime.config.max_retries)
+    story.draw(step, now_ts, runtime.config.max_retries)

@@ -9,7 +9,8 @@ import streamlit as st
 from fleetq_core.commands import CommandKind
 from fleetq_core.errors import StoreError
 
-from . import actions, shell, snapshot, views, widgets
+from . import actions, shell, snapshot, widgets
+from .views import words
 
 _RECOVERY_KEY = "_recovery_command"
 
@@ -17,7 +18,7 @@ _RECOVERY_KEY = "_recovery_command"
 def draw_buttons(alive: Sequence[str], chosen: Sequence[str]) -> None:
     """Pause, resume or drain the chosen pod; pause or resume the whole fleet where none is chosen."""
     pod = chosen[0] if chosen else None
-    whom = "1 pod" if pod else f"all {views.plural(len(alive), 'living pod')}"
+    whom = "1 pod" if pod else f"all {words.plural(len(alive), 'living pod')}"
     with st.container(horizontal=True, vertical_alignment="center"):
         pause = st.button("Pause pod" if pod else "Pause fleet", key="pause", icon=":material/pause:")
         resume = st.button("Resume pod" if pod else "Resume fleet", key="resume", icon=":material/play_arrow:")
@@ -39,7 +40,7 @@ def draw_buttons(alive: Sequence[str], chosen: Sequence[str]) -> None:
 def _ask(title: str, question: str, kind: CommandKind, pod: str | None, alive: Sequence[str]) -> None:
     def act() -> str:
         actions.order(shell.runtime(), kind, pod)
-        heard = views.plural(1 if pod else len(alive), "pod")
+        heard = words.plural(1 if pod else len(alive), "pod")
         return f"Ordered {heard} to {kind.value}. Each hears it with its next heartbeat; the answers are in the log."
 
     widgets.confirm(title, question, act, verb=kind.value.capitalize(), items=[pod] if pod else alive)
@@ -47,7 +48,7 @@ def _ask(title: str, question: str, kind: CommandKind, pod: str | None, alive: S
 
 def draw_recovery_note() -> None:
     """What recovery is, and how often it happens by itself."""
-    every = views.duration(shell.runtime().config.recovery_interval)
+    every = words.duration(shell.runtime().config.recovery_interval)
     st.caption(
         f"About every {every} the leader gives the steps of dead pods back, retries failed steps that are due, and "
         "ends those without a retry left."

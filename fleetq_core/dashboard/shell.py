@@ -13,6 +13,7 @@ from fleetq_core.runtime import Runtime, get_runtime
 
 from . import snapshot, widgets
 from .snapshot import Answer, Snapshot
+from .views import overview
 
 PAGES_DIR = Path(__file__).resolve().parents[2] / "pages"
 LIVE_KEY = "live"
@@ -83,6 +84,10 @@ def live(block: Callable[[], None], *, every_s: float = TICK_S, running: bool = 
 
 
 def _status() -> None:
-    answer = fleet()
-    pod = get_runtime().pod
-    widgets.sidebar_status(answer, pod.who.pod_id, pod.state)
+    answer, pod = fleet(), get_runtime().pod
+    if answer.value is None:
+        widgets.sidebar_status(answer, [], 0)
+        return
+    facts = overview.summary(answer.value, pod.who.pod_id, pod.state)
+    needs = overview.attention(answer.value, str(pod.failure) if pod.failure else None)
+    widgets.sidebar_status(answer, facts, len(needs))

@@ -9,7 +9,8 @@ import streamlit as st
 from fleetq_core.errors import FleetQError, InvalidPayload, StoreError
 from fleetq_core.runtime import Runtime
 
-from . import actions, shell, snapshot, views, widgets
+from . import actions, shell, snapshot, story, widgets
+from .views import words
 
 FILE_TASK = "process_data"
 _IDS_KEY = "_submitted"
@@ -33,8 +34,8 @@ def draw_form() -> None:
     first = names.index(FILE_TASK) if FILE_TASK in tasks else 0
     task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first)
     about = tasks[task or names[0]]
-    limit = f"Time limit {views.duration(about.timeout_s)}." if about.timeout_s else "No time limit."
-    st.text(f"{about.description}\n{limit}".strip())
+    limit = f"Time limit {words.duration(about.timeout_s)}." if about.timeout_s else "No time limit."
+    st.text(f"{about.description}\n\n{limit}".strip().replace("`", ""))
     payload = _draw_payload(about.name)
     left, right = st.columns(2)
     priority = left.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
@@ -104,7 +105,7 @@ def draw_outcome() -> None:
         widgets.empty("Submit a step: it appears here, and you can watch it go from pending to completed.")
         return
     if len(ids) > 1:
-        st.text(f"{views.plural(len(ids), 'step')} submitted; this is the first of them.")
+        st.text(f"{words.plural(len(ids), 'step')} submitted; this is the first of them.")
         with st.expander("All step ids"):
             st.code("\n".join(ids), language=None, height=200)
     answer = snapshot.step(runtime, ids[0])
@@ -116,7 +117,7 @@ def draw_outcome() -> None:
         return
     now_ts = max(snap.now_ts, step.last_update_ts)
     widgets.as_of(now_ts)
-    widgets.step_story(step, now_ts, runtime.config.max_retries)
+    story.draw(step, now_ts, runtime.config.max_retries)
     st.page_link(
         shell.page_path("steps"), label="Link to this step", icon=":material/link:", query_params={"step": ids[0]}
     )

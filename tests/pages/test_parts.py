@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetq_core.dashboard import actions, snapshot, views
-from fleetq_core.dashboard.charts import STATUS_COLOURS
+from fleetq_core.dashboard import actions, snapshot
+from fleetq_core.dashboard.colours import STATUS_BADGES, STATUS_COLOURS
+from fleetq_core.dashboard.views import overview, pods, steps, words
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
-from fleetq_core.model import Status
+from fleetq_core.model import PodRecord, RecoveryRun, Sample, Status
 from fleetq_core.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,14 +33,13 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_durations_read_well(seconds: float | None, told: str) -> None:
-    assert views.duration(seconds) == told
+    assert words.duration(seconds) == told
 
 
 def test_a_status_has_one_colour_everywhere() -> None:
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
-    named = {"pending": "blue", "claimed": "violet", "completed": "green", "failed": "red"}
-    assert set(named) == set(Status) == set(STATUS_COLOURS)
-    assert {status: theme[f"{name}Color"] for status, name in named.items()} == STATUS_COLOURS
+    assert set(STATUS_BADGES) == set(Status) == set(STATUS_COLOURS)
+    assert {status: theme[f"{name}Color"] for status, name in STATUS_BADGES.items()} == STATUS_COLOURS
 
 
 def test_many_viewers_cost_one_read(running: Runtime) -> None:
@@ -90,7 +91,25 @@ def test_a_payload_that_is_wrong_is_named(text: str) -> None:
 
 def test_profiles_become_tables_leniently() -> None:
     result = {"rows": 2, "columns": [{"name": "a", "min": 1}, {"name": "b", "min": "x"}]}
-    assert views.profile_columns(result) == [{"name": "a", "min": "1"}, {"name": "b", "min": "x"}]
-    assert views.profile_columns({"columns": {"a": {"type": "int"}}}) == [{"name": "a", "type": "int"}]
-    assert views.profile_columns({"columns": 3}) is None
-    assert views.profile_columns("text") is None
+    assert steps.profile_columns(result) == [{"name": "a", "min": "1"}, {"name": "b", "min": "x"}]
+    assert steps.profile_columns({"columns": {"a": {"type": "int"}}}) == [{"name": "a", "type": "int"}]
+    assert steps.profile_columns({"columns": 3}) is None
+    assert steps.profile_columns("text") is None
+
+
+def test_throughput_is_averaged_over_spans_that_stay_where_they_are() -> None:
+    def sample(ts: float, completed: int) -> Sample:
+        return Sample(ts, 1.0, 0, 0, 0, 0, 0, completed, 0, None, 1, 0, None)
+
+    samples = [sample(100.0, 4), sample(101.0, 2), sample(102.0, 9)]
+    told = [(ts, value) for ts, name, value in overview.throughput_points(samples, 2.0) if name == "completed"]
+    assert told == [(101.0, 3.0), (102.0, 9.0)]
+
+
+def test_a_pod_that_died_is_told_from_one_that_was_stopped(running: Runtime) -> None:
+    snap = snapshot.fleet(running).value
+    assert snap is not None
+    gone = [PodRecord(name, f"{name}-1", "down", 1.0, 50.0, True, {}) for name in ("killed", "stopped")]
+    run = RecoveryRun("r", "leader", "cycle", 60.0, 61.0, 1.0, ("killed",), 0, 0, 0, 0)
+    lines = pods.pod_lines(replace(snap, pods=tuple(gone), runs=(run,)))
+    assert {line.pod: line.state for line in lines} == {"killed": "declared dead", "stopped": "stopped"}

@@ -1,0 +1,70 @@
+"""The whole story of one step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from fleetq_core.model import JSON, Status, StepRecord
+
+from . import columns, tables, widgets
+from .views import steps as views
+
+
+def draw(step: StepRecord, now_ts: float, max_retries: int) -> None:
+    """Everything that is known about a step."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        widgets.status_badge(step.status.value)
+        if step.is_dead_letter:
+            st.badge("dead letter", color="red")
+        st.text(views.step_sentence(step, now_ts))
+    st.code(step.step_id, language=None)
+    widgets.facts_grid(views.step_facts(step, now_ts, max_retries))
+    if step.error:
+        st.caption("Error" if step.status is Status.FAILED else "Error of the last attempt that did not complete")
+        st.code(step.error, language=None, wrap_lines=True)
+    if step.status is Status.COMPLETED and (profile := views.profile_columns(step.result)) is not None:
+        st.caption("Result")
+        _profile(step.result, profile)
+        st.caption("Payload")
+        _value(step.payload)
+    else:
+        left, right = st.columns(2)
+        with left:
+            st.caption("Payload")
+            _value(step.payload)
+        with right:
+            st.caption("Result")
+            _result(step)
+    st.caption("Attempts")
+    if found := views.attempts(step):
+        tables.table(found, columns.ATTEMPTS, "The attempts at this step")
+    else:
+        widgets.empty("No pod has tried this step yet.")
+
+
+def _result(step: StepRecord) -> None:
+    if step.status is not Status.COMPLETED:
+        widgets.empty("There is no result until the step completes.")
+    elif step.result is None:
+        widgets.empty("The handler returned nothing.")
+    else:
+        _value(step.result)
+
+
+def _profile(result: JSON, rows: list[dict[str, Any]]) -> None:
+    """The profile of a file needs the whole width: a line for each column of the file."""
+    widgets.facts_grid(views.profile_facts(result))
+    names: list[str] = [name for name in ("name", "type") if name in rows[0]]
+    names += [name for name in rows[0] if name not in names]
+    labels = {name: views.label(name) for name in names}
+    tables.table(rows, labels, "The profile of the file")
+
+
+def _value(content: JSON) -> None:
+    """Any JSON value, as it is."""
+    if isinstance(content, dict | list):
+        st.json(content, expanded=2)
+    else:
+        st.code(str(content), language=None, wrap_lines=True)

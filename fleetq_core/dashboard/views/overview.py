@@ -1,0 +1,173 @@
+"""The Overview screen: is the fleet well, what does it do now, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from fleetq_core.dashboard.snapshot import Snapshot
+from fleetq_core.model import Sample, Status
+
+from .pods import alive_pods, dead_pods
+from .words import Fact, duration, number, plural
+
+OLD_PENDING_S = 300.0
+
+Point = tuple[float, str, float]  # time, series, value
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something a person should look at, and the page that helps."""
+
+    text: str
+    page: str
+    link: str
+    params: tuple[tuple[str, str], ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRow:
+    """A step that a living pod is working on."""
+
+    pod: str
+    step_id: str
+    task: str
+    seconds: float
+    note: str
+
+
+def health(snap: Snapshot, problem: str | None) -> list[Fact]:
+    """The health strip."""
+    alive, silent = len(alive_pods(snap)), len(dead_pods(snap))
+    age = oldest_pending_s(snap)
+    dead_letters = snap.stats.dead_letters
+    return [
+        Fact("Store", "down" if problem else "answers", "bad" if problem else "good"),
+        Fact(
+            "Pods alive",
+            f"{alive}" + (f", {silent} dead" if silent else ""),
+            "bad" if not alive else "warn" if silent else "good",
+        ),
+        Fact(
+            "Leader",
+            snap.leader.pod_id if snap.leader else "none",
+            "good" if snap.leader else "bad",
+            "The oldest living pod leads: it recovers the steps of dead pods and retries failed ones.",
+        ),
+        Fact(
+            "Oldest pending",
+            "nothing waits" if age is None else duration(age),
+            "good" if age is None or age < OLD_PENDING_S else "warn",
+            "How long the oldest pending step has waited to be claimed.",
+        ),
+        Fact(
+            "Dead letters",
+            f"{dead_letters:,}",
+            "bad" if dead_letters else "good",
+            "Failed steps with no retry left. They wait for a person.",
+        ),
+    ]
+
+
+def summary(snap: Snapshot, pod_id: str, pod_state: str) -> list[Fact]:
+    """What every page says about the fleet."""
+    return [
+        Fact("Pods alive", str(len(alive_pods(snap)))),
+        Fact("Leader", snap.leader.pod_id if snap.leader else "none"),
+        Fact("This pod", f"{pod_id}, {pod_state}", hint="The pod inside this dashboard."),
+    ]
+
+
+def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
+    """What needs a person, worst first."""
+    found = []
+    stats, age = snap.stats, oldest_pending_s(snap)
+    if failure:
+        found.append(Attention("This dashboard's own pod has stopped after an error.", "pods", "Pods", (), failure))
+    if not alive_pods(snap):
+        found.append(Attention("No pod is alive, so nothing will be claimed.", "pods", "See the pods"))
+    elif snap.leader is None:
+        found.append(Attention("No pod leads, so nothing is recovered or retried.", "pods", "See the pods"))
+    if stats.dead_letters:
+        verb = "waits" if stats.dead_letters == 1 else "wait"
+        text = f"{plural(stats.dead_letters, 'dead letter')} {verb} for a decision: requeue or leave."
+        found.append(Attention(text, "recovery", "Look and requeue"))
+    if silent := dead_pods(snap):
+        text = f"{plural(len(silent), 'pod')} fell silent; the next recovery run takes the claims back."
+        found.append(Attention(text, "recovery", "Run it now", (), ", ".join(pod.pod_id for pod in silent)))
+    if interrupted := [run for run in snap.runs if run.finished_ts is None]:
+        text = f"{plural(len(interrupted), 'recovery run')} ended in the middle: the leader stopped during it."
+        found.append(Attention(text, "recovery", "See the runs"))
+    if paused := [pod for pod in alive_pods(snap) if pod.meta.get("state") == "paused"]:
+        text = f"{plural(len(paused), 'pod')} paused: nothing new is claimed there."
+        found.append(Attention(text, "pods", "Resume", (), ", ".join(pod.pod_id for pod in paused)))
+    if stuck := sum(number(pod.meta.get("stuck")) for pod in alive_pods(snap)):
+        text = f"{plural(stuck, 'handler')} ran past the time limit and did not return; each holds a slot."
+        found.append(Attention(text, "pods", "See the pods"))
+    if age is not None and age >= OLD_PENDING_S:
+        text = f"The oldest pending step has waited {duration(age)}."
+        found.append(Attention(text, "steps", "See pending steps", (("status", Status.PENDING.value),)))
+    return found
+
+
+def oldest_pending_s(snap: Snapshot) -> float | None:
+    """How long the oldest pending step has waited."""
+    oldest = snap.stats.oldest_pending_ts
+    return None if oldest is None else max(0.0, snap.now_ts - oldest)
+
+
+def running_rows(snap: Snapshot) -> list[RunningRow]:
+    """What runs now, by pod, longest first."""
+    rows = []
+    for pod in alive_pods(snap):
+        since_beat = max(0.0, snap.now_ts - pod.last_heartbeat_ts)
+        for run in pod.meta.get("running") or []:
+            note = "past its time limit" if run.get("timed_out") else ""
+            seconds = float(run.get("seconds", 0.0)) + since_beat
+            rows.append(
+                RunningRow(pod.pod_id, str(run.get("step_id")), str(run.get("task_type")), round(seconds, 1), note)
+            )
+    return sorted(rows, key=lambda row: (row.pod, -row.seconds))
+
+
+def window(samples: Iterable[Sample], now_ts: float, seconds: float) -> list[Sample]:
+    """The samples of the last `seconds`."""
+    return [sample for sample in samples if sample.sampled_ts >= now_ts - seconds]
+
+
+def depth_points(samples: Iterable[Sample]) -> list[Point]:
+    """(time, status, steps). Completed steps are history, not depth: throughput shows them."""
+    return [
+        (sample.sampled_ts, status.value, float(getattr(sample, status.value)))
+        for sample in samples
+        for status in (Status.PENDING, Status.CLAIMED, Status.FAILED)
+    ]
+
+
+def throughput_points(samples: Iterable[Sample], width_s: float) -> list[Point]:
+    """(time, what, steps per second) for submitted, completed and failed, averaged over spans of `width_s`."""
+    points = []
+    # Spans begin at multiples of the width: a new sample changes the last one only, and the curve holds still.
+    for _, group in groupby(samples, key=lambda sample: sample.sampled_ts // width_s):
+        span = list(group)
+        seconds = max(sum(sample.interval_s for sample in span), 0.001)
+        for name in ("submitted", "completed", "failed"):
+            count = sum(getattr(sample, f"{name}_delta") for sample in span)
+            points.append((span[-1].sampled_ts, name, round(count / seconds, 3)))
+    return points
+
+
+def latency_facts(samples: Sequence[Sample]) -> list[Fact]:
+    """Waiting and running time of the steps that completed last; empty while there are none."""
+    last = next((sample for sample in reversed(samples) if sample.run_p50_s is not None), None)
+    if last is None:
+        return []
+    return [
+        Fact("Wait p50", duration(last.wait_p50_s), hint="From submit to claim, median."),
+        Fact("Wait p95", duration(last.wait_p95_s), hint="From submit to claim; 95 % are faster."),
+        Fact("Run p50", duration(last.run_p50_s), hint="Time in the handler, median."),
+        Fact("Run p95", duration(last.run_p95_s), hint="Time in the handler; 95 % are faster."),
+    ]

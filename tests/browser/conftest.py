@@ -1,0 +1,127 @@
+"""The dashboard as it is really served, and a real browser that can reach nothing but it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.support.fleet import Fleet
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+ARGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
+
+expect.set_options(timeout=20_000)
+
+
+class Dashboard:
+    """`streamlit run app.py` on a store of its own; `fleet` starts more pods on that store and looks into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fleet = Fleet(
+            folder, FLEET_Q_HEARTBEAT_INTERVAL="0.3", FLEET_Q_DEAD_POD_THRESHOLD="3", FLEET_Q_RECOVERY_INTERVAL="0.5",
+            FLEET_Q_SAMPLE_INTERVAL="0.5", FLEET_Q_STOP_GRACE="0.5",
+        )  # fmt: skip
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._out = folder / "dashboard.out"
+        with self._out.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+                cwd=ROOT, env=os.environ | self.fleet.settings | {"FLEET_Q_POD_ID": "pod-web"}, stdout=out, stderr=out,
+            )  # fmt: skip
+        eventually(self._answers, timeout_s=60, every_s=0.1)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.output()
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def output(self) -> str:
+        """What the process has printed."""
+        return self._out.read_text()
+
+    def stop(self) -> None:
+        """SIGTERM, and the pod must have left in order."""
+        try:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+            (own,) = [pod for pod in self.fleet.queue.store.list_pods() if pod.pod_id == "pod-web"]
+            assert own.status == "down", self.output()
+        finally:
+            self.process.kill()
+            self.process.wait(10)
+            self.fleet.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = str(CHROMIUM) if CHROMIUM.exists() else None
+        launched = playwright.chromium.launch(executable_path=found, args=ARGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    """The one that tests share which do not mind each other's steps."""
+    served = Dashboard(tmp_path_factory.mktemp("dashboard"))
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Dashboard]:
+    """One that nobody has visited yet."""
+    served = Dashboard(tmp_path)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def visit(page: Page) -> Callable[[str], Page]:
+    """Open an address and wait until its script has run."""
+
+    def go(url: str) -> Page:
+        page.goto(url)
+        ready(page)
+        return page
+
+    return go
+
+
+def ready(page: Page) -> None:
+    """The first heading is there and the script rests."""
+    expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=40_000)
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached()
+
+
+def row(page: Page, text: str) -> Locator:
+    """The row of a table that holds `text`: tables are drawn on a canvas and repeated as a table for screen readers."""
+    return page.locator("[data-testid=stDataFrame] tr", has_text=text).first

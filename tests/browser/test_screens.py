@@ -1,0 +1,123 @@
+"""How the screens behave in a browser: deep links, many tabs, light and dark, wide and narrow, and live refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import ROOT, Dashboard, ready
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+Visit = Callable[[str], Page]
+PAGES = {"overview": "", "steps": "steps", "submit": "new-step", "pods": "pods", "recovery": "recovery"}
+SCREENSHOTS = ROOT / "artifacts" / "screenshots"
+TOO_WIDE = """() => [
+    ...[document.documentElement, document.querySelector('[data-testid=stMain]')]
+        .filter(box => box.scrollWidth > box.clientWidth),
+    ...[...document.querySelectorAll('[data-testid=stMain] [data-testid=stElementContainer]')]
+        .filter(box => box.getBoundingClientRect().right > innerWidth + 1),
+].map(box => box.innerText.slice(0, 80))"""
+
+
+def test_a_deep_link_as_the_first_request_gets_the_whole_shell(fresh: Dashboard, visit: Visit) -> None:
+    step_id = fresh.fleet.queue.submit_step({"task_type": "echo", "message": "hello"}, step_id="first-link")
+    page = visit(f"{fresh.url}/steps?step={step_id}")
+    expect(page.get_by_test_id("stSidebarNav").get_by_role("link")).to_have_count(len(PAGES))
+    expect(page.get_by_test_id("stSidebar").get_by_text("store ok")).to_be_visible()
+    expect(page.get_by_test_id("stMain").get_by_text(step_id, exact=True)).to_be_visible()
+
+
+def test_many_tabs_and_reruns_share_one_pod(dashboard: Dashboard, browser: Browser) -> None:
+    def own() -> list[str]:
+        pods = dashboard.fleet.queue.store.list_pods()
+        return [pod.incarnation for pod in pods if pod.status == "up" and pod.meta.get("pid") == dashboard.process.pid]
+
+    before = own()
+    contexts = [browser.new_context() for _ in range(3)]
+    try:
+        tabs = [context.new_page() for context in contexts]
+        for tab, path in zip(tabs, ("", "pods", "steps"), strict=True):
+            tab.goto(f"{dashboard.url}/{path}")
+        for tab in tabs:
+            ready(tab)
+            tab.get_by_test_id("stSidebar").get_by_text("Live", exact=True).click()
+            tab.reload()
+        for tab in tabs:
+            ready(tab)
+    finally:
+        for context in contexts:
+            context.close()
+    assert own() == before
+    assert len(before) == 1
+    assert dashboard.output().count("is up:") == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_clean_and_fits(dashboard: Dashboard, browser: Browser, scheme: Literal["light", "dark"]) -> None:
+    dashboard.fleet.queue.submit_steps([{"task_type": "sleep", "seconds": 5 + number} for number in range(9)])
+    dashboard.fleet.queue.submit_step({"task_type": "sleep", "seconds": "no"}, step_id=f"letter-{scheme}")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(color_scheme=scheme)
+    page, errors, hosts = context.new_page(), list[str](), set[str]()
+    # Streamlit probes its own routes below a page's address; their 404 is expected.
+    page.on(
+        "console",
+        lambda m: errors.append(m.text) if m.type == "error" and "/_stcore/" not in m.location["url"] else None,
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or "127.0.0.1"))
+    page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname or ""))
+    try:
+        for name, path in PAGES.items():
+            page.set_viewport_size({"width": 1280, "height": 900})
+            page.goto(f"{dashboard.url}/{path}")
+            ready(page)
+            shoot(page, SCREENSHOTS / f"{name}-{scheme}-1280.png", 1280)
+            shoot(page, SCREENSHOTS / f"{name}-{scheme}-390.png", 390)
+            expect(page.get_by_test_id("stException")).to_have_count(0)
+    finally:
+        context.close()
+    assert errors == []
+    assert hosts == {"127.0.0.1"}
+
+
+def shoot(page: Page, target: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(900, height), 3000)})
+    # The sidebar slides away and the charts follow the width some frames later.
+    eventually(lambda: page.evaluate(TOO_WIDE) == [], timeout_s=10)
+    page.screenshot(path=target)
+
+
+def test_live_refresh_moves_nothing(dashboard: Dashboard, visit: Visit) -> None:
+    eventually(lambda: len(dashboard.fleet.queue.store.list_samples(0, 10)) >= 3)
+    page = visit(dashboard.url)
+    chart = page.get_by_test_id("stVegaLiteChart").first.locator("canvas, svg").first
+    expect(chart).to_be_visible()
+    chart.evaluate("node => { window.watched = node }")
+    page.evaluate("""() => {
+        const main = document.querySelector('[data-testid=stMain]')
+        main.scrollTop = 250
+        window.asOf = () => [...main.querySelectorAll('[data-testid=stCaptionContainer]')]
+            .map(box => box.innerText).filter(text => text.startsWith('as of'))
+    }""")
+    page.wait_for_function("() => document.querySelector('[data-testid=stMain]').scrollTop === 250")
+    first_of_chart = page.evaluate("() => asOf()[1]")
+    page.evaluate("""() => {
+        window.moved = []
+        const main = document.querySelector('[data-testid=stMain]')
+        main.addEventListener('scroll', () => moved.push(main.scrollTop))
+    }""")
+    for _ in range(3):
+        dashboard.fleet.queue.submit_step({"task_type": "echo"})
+        page.wait_for_function("before => asOf()[0] !== before", arg=page.evaluate("() => asOf()[0]"))
+    page.wait_for_function("before => asOf()[1] !== before", arg=first_of_chart)
+    assert page.evaluate("() => watched.isConnected")
+    assert [top for top in page.evaluate("() => moved") if top != 250] == []
