@@ -22,7 +22,6 @@ MAX_ERRORS_IN_A_ROW = 5
 class Loop:
     """Runs `turn` on a thread of its own until stopped.
 
-    `wait(event, seconds)` replaces the plain wait between turns; it must return when `event` is set.
     `on_death(name, error)` is called, on the loop's thread, when the loop gives up.
     """
 
@@ -33,13 +32,11 @@ class Loop:
         *,
         on_death: Callable[[str, BaseException], None],
         max_backoff_s: float = 10.0,
-        wait: Callable[[threading.Event, float], None] | None = None,
     ) -> None:
         self.name = name
         self._turn = turn
         self._on_death = on_death
         self._max_backoff_s = max_backoff_s
-        self._wait = wait or (lambda event, seconds: void(event.wait(seconds)))
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"fleetq-{name}", daemon=True)
@@ -93,11 +90,7 @@ class Loop:
                     return
                 delay = full_jitter(errors, 0.1, self._max_backoff_s)
             if delay > 0 and not self._is_stopping():
-                self._wait(self._wake, delay)
-
-
-def void(_: object) -> None:
-    """Drops a value."""
+                self._wake.wait(delay)
 
 
 def jittered(seconds: float) -> float:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import signal
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from .clock import Clock, SystemClock
-from .commands import CommandKind
+from .command_runner import CommandRunner
 from .config import Config
 from .errors import FleetQError, StoreError
 from .heartbeat import Heartbeat
@@ -20,8 +19,9 @@ from .ids import new_token
 from .leader.housekeeping import Retention, Sampler
 from .leader.recovery import Recovery
 from .loop import Loop
-from .model import Beat, Command, Counters, Identity, RecoveryRun
+from .model import Beat, Counters, Identity
 from .queue import Queue
+from .signals import on_stop
 from .store import Store
 from .tasks import TaskRegistry, default_registry, load_handlers
 from .version import VERSION
@@ -29,6 +29,7 @@ from .worker.claimer import Claimer
 from .worker.executor import Executor
 from .worker.lease import Lease
 from .worker.ledger import ClaimLedger
+from .worker.outbox import check_writable
 from .worker.settler import Settler
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.002  # how long the first outcome of a set waits for company
 JOIN_S = 5.0  # how long a stopping pod waits for a loop that is inside a statement
 PUBLISHED_RUNS = 50
+WATCH_PAUSE_S = 0.005
+WATCH_IDLE_S = 3600.0
 
 
 class Pod:
@@ -71,6 +74,7 @@ class Pod:
     def start(self) -> None:
         """Register and start all loops. Raises ConfigError for bad task modules, StoreError without a store."""
         load_handlers(self.config.handlers)
+        check_writable(self.config.data_dir)
         for line in self.config.warnings():
             log.warning("%s", line)
         self._build()
@@ -91,7 +95,7 @@ class Pod:
 
     def run(self, until: Callable[[], bool] | None = None) -> int:
         """Start, work until SIGTERM, SIGINT, a drain order or `until()`, stop; returns the exit code."""
-        self.install_signals()
+        on_stop(self.request_stop)
         try:
             self.start()
         except FleetQError as exc:
@@ -104,21 +108,6 @@ class Pod:
         finally:
             self.stop()
         return 1 if self.failure else 0
-
-    def install_signals(self) -> None:
-        """SIGTERM and SIGINT ask the pod to stop; the second one leaves at once. For the main thread only."""
-
-        seen: list[int] = []
-
-        def on_signal(number: int, _: object) -> None:
-            if seen:
-                os._exit(128 + number)
-            seen.append(number)
-            # From a thread: the main thread may be inside the very Event that this sets, holding its lock.
-            threading.Thread(target=self.request_stop, daemon=True).start()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, on_signal)
 
     def request_stop(self) -> None:
         """Claim nothing more, from this moment on; `stop()` does the rest."""
@@ -134,6 +123,9 @@ class Pod:
             self._state = "stopping"
             log.info("pod %s is stopping", self.who.pod_id)
             self._submitters.on_submit = None
+            if self._signal is not None:
+                self._signal.interrupt()
+            self._watch_loop.stop(JOIN_S)
             self._claim_loop.stop(JOIN_S)
             self._guarded(lambda: self._claimer.release(self._executor.take_back()))
             if not self._executor.wait_idle(self.config.stop_grace if grace_s is None else grace_s):
@@ -150,6 +142,8 @@ class Pod:
             self._beat_loop.stop(JOIN_S)
             self._guarded(lambda: self._beat_store.mark_down(self.who))
             self._settler.close()
+            if self._signal is not None:
+                self._signal.close()
             for store in self._stores:
                 store.close()
             self._state = "stopped"
@@ -164,7 +158,7 @@ class Pod:
         try:
             action()
         except StoreError as exc:
-            # The claims that stay behind are orphans once this pod counts as dead; the leader finds them.
+            # Claims that stay behind are orphans once this pod counts as dead; the leader finds them.
             log.warning("while stopping: %s", exc)
 
     def _build(self) -> None:
@@ -191,9 +185,14 @@ class Pod:
         self.recovery = Recovery(
             lead_store, self.who, config, clock, leads=lambda: self._leads, holds_off=self.lease.holds_off
         )
+        self._command_runner = CommandRunner(
+            beat_store, self.who, self.recovery, running=lambda: self._executor.load()[0], drain=self._drain
+        )
         sampler = Sampler(lead_store, self.who, config, lambda: self._leads)
         retention = Retention(lead_store, config, lambda: self._leads)
-        self._claim_loop = self._loop("claim", self._claimer.run_once, wait=self._claimer.wait)
+        self._claim_loop = self._loop("claim", self._claimer.run_once)
+        self._signal = claim_store.change_signal()
+        self._watch_loop = self._loop("watch", self._watch)
         self._settle_loop = self._loop("settle", self._settler.run_once)
         self._deadline_loop = self._loop("deadline", self._executor.expire)
         self._beat_loop = self._loop("heartbeat", self._heartbeat.run_once, max_backoff_s=config.heartbeat_interval)
@@ -202,7 +201,7 @@ class Pod:
         self._purge_loop = self._loop("retention", retention.run_once)
         self._loops = (
             self._beat_loop, self._settle_loop, self._deadline_loop, self._claim_loop,
-            self._recovery_loop, self._sample_loop, self._purge_loop,
+            self._recovery_loop, self._sample_loop, self._purge_loop, self._watch_loop,
         )  # fmt: skip
         self._settler.poke = self._settle_loop.poke
         self._settler.on_clear = self._claim_loop.poke
@@ -227,6 +226,14 @@ class Pod:
     def _may_claim(self) -> bool:
         return not (self._paused or self._draining) and self.lease.is_valid() and self._settler.is_clear
 
+    def _watch(self) -> float:
+        """Look at the queue as soon as another process has committed; the pause bounds what a busy fleet costs."""
+        if self._signal is None:
+            return WATCH_IDLE_S
+        if self._signal.wait(WATCH_IDLE_S):
+            self._claim_loop.poke()
+        return WATCH_PAUSE_S
+
     def _on_room(self) -> None:
         if self._claimer.hungry:
             self._claim_loop.poke()
@@ -245,38 +252,11 @@ class Pod:
         if lapsed:
             self._claim_loop.poke()
             self._executor.wake()
-        for command in beat.commands:
-            self._obey(command)
+        self._command_runner.run(beat.commands)
 
     def poke(self) -> None:
         """Beat now, so that commands are heard at once."""
         self._beat_loop.poke()
-
-    # -- commands -----------------------------------------------------------------------------------------------------
-
-    def _obey(self, command: Command) -> None:
-        try:
-            ok, result = True, self._execute(command)
-        except FleetQError as exc:
-            ok, result = False, str(exc)
-        log.info("command %s %s by %s: %s", command.command_id, command.kind, command.issued_by, result)
-        self._beat_store.answer_command(command.command_id, self.who.pod_id, ok, result)
-
-    def _execute(self, command: Command) -> str:
-        match command.kind:
-            case CommandKind.RUN_RECOVERY:
-                return describe_run(self.recovery.run_now())
-            case CommandKind.PAUSE:
-                return f"paused; {self._executor.load()[0]} steps are still running"
-            case CommandKind.RESUME:
-                return "resumed"
-            case CommandKind.DRAIN:
-                self._drain()
-                return f"draining; {self._executor.load()[0]} steps are still running"
-            case CommandKind.RESET_THROTTLE:
-                raise FleetQError(f"this pod has no throttle named {command.args.get('name')!r}")
-            case _:
-                raise FleetQError(f"this pod does not know the command {command.kind!r}")
 
     def _drain(self) -> None:
         """Claim nothing more, finish what runs however long it takes, then stop the pod."""
@@ -335,16 +315,3 @@ class Pod:
             "tasks": [task.name for task in self.tasks.all()],
             "clock_ts": self._clock.now(),
         }
-
-
-def describe_run(run: RecoveryRun) -> str:
-    """One line about a recovery run."""
-    held = (
-        "; silent pods were not judged, because this leader has not beaten for a whole threshold yet"
-        if run.held_off
-        else ""
-    )
-    return (
-        f"{run.run_id}: {len(run.dead_pods)} dead pods, {run.total_orphans} orphans, {run.resubmitted} resubmitted, "
-        f"{run.terminal_failures} terminal failures{held}"
-    )

@@ -34,6 +34,7 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 SUBMIT_SET = 500  # steps for each insert statement
+LOOK_AGAIN_S = 1.0  # a caller that waits for a step looks at least this often
 MAX_ERROR_CHARS = 8_000
 MAX_BULK = 10_000  # steps that one operator action may touch
 PRIORITY_LIMIT = 2**31 - 1
@@ -62,8 +63,8 @@ class Queue:
     ) -> str:
         """Submit one step and return its step_id.
 
-        The same step_id with the same step again is a no-op. Raises InvalidPayload, or StepConflict where the step_id
-        belongs to a different step.
+        The same step_id with the same payload and priority again is a no-op: the first submit stands, with its
+        max_retries. Raises InvalidPayload, or StepConflict where the step_id belongs to a different step.
         """
         return self.submit_steps([NewStep(payload, priority, step_id, max_retries)])[0]
 
@@ -206,7 +207,9 @@ class Queue:
     def ask(self, kind: str, target: str, *, by: str, timeout_s: float, **args: JSON) -> CommandRecord:
         """Issue a command and wait until everyone addressed who is alive has answered, or time is up."""
         now_ts = self.store.now()
-        alive = [pod.pod_id for pod in self.store.list_pods() if pod.is_alive(now_ts, self.config.dead_pod_threshold)]
+        threshold_s = self.config.dead_pod_threshold
+        # Programs that merely claim are on record too, but they hear no commands.
+        alive = [pod.pod_id for pod in self.store.list_pods() if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
         expected = max(1, len(alive)) if target == "*" else 1
         command_id = self.order(kind, target, by=by, **args)
         deadline, pause = time.monotonic() + timeout_s, threading.Event()
@@ -251,27 +254,33 @@ class Queue:
 
         Raises KeyError for an unknown step_id and TimeoutError when time is up.
         """
+        signal = self.store.change_signal()
+        try:
+            return self._wait(step_id, timeout_s, signal.wait if signal else _pause)
+        finally:
+            if signal:
+                signal.close()
+
+    def _wait(self, step_id: str, timeout_s: float, pause: Callable[[float], object]) -> StepRecord:
         deadline = time.monotonic() + timeout_s
-        probe = self.store.change_signal()
-        pause = threading.Event()
         while True:
-            seen = probe() if probe else 0
             record = self.get_step(step_id)
             if record is None:
                 raise KeyError(step_id)
             if record.is_final:
                 return record
-            if probe is None:
-                pause.wait(1.0)
-            else:
-                while probe() == seen and time.monotonic() < deadline:
-                    pause.wait(0.01)
-            if time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"step {step_id} is still {record.status.value} after {timeout_s:g} s")
+            pause(min(left, LOOK_AGAIN_S))
 
     def close(self) -> None:
         """Close the store's connection."""
         self.store.close()
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 def _bounded(step_ids: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import sys
 import threading
 import types
@@ -19,6 +18,7 @@ from .config import Config, load_config
 from .connect import connect
 from .pod import Pod
 from .queue import Queue
+from .signals import before_stop
 
 log = logging.getLogger(__name__)
 
@@ -70,29 +70,17 @@ def shutdown() -> None:
 
 
 def stop_claiming_on_signals() -> None:
-    """Chain SIGTERM and SIGINT, so that the pod stops claiming at the signal and not only when the server has closed.
+    """Make the pod stop claiming at the signal, and not only when the server has closed.
 
     The web server first waits for its open requests, without limit; only then does it let us stop.
     """
 
-    def chain(number: int) -> None:
-        previous = signal.getsignal(number)
+    def ask() -> None:
+        runtime = _state().runtime
+        if runtime is not None:
+            runtime.pod.request_stop()
 
-        def on_signal(signum: int, frame: Any) -> None:
-            runtime = _state().runtime
-            if runtime is not None:
-                runtime.pod.request_stop()
-            if callable(previous):
-                previous(signum, frame)
-            elif previous == signal.SIG_DFL:
-                signal.signal(signum, signal.SIG_DFL)
-                os.kill(os.getpid(), signum)
-
-        signal.signal(number, on_signal)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            chain(number)
+    before_stop(ask)
 
 
 def _state() -> Any:

@@ -92,7 +92,7 @@ def load_handlers(modules: Iterable[str]) -> None:
             importlib.import_module(name)
         except ConfigError as exc:
             problems += [f"FLEET_Q_HANDLERS: {name}: {problem}" for problem in exc.problems]
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # a script without a main guard must not end the pod silently
             problems.append(f"FLEET_Q_HANDLERS: cannot import {name}: {type(exc).__name__}: {exc}")
     if problems:
         raise ConfigError(problems)

@@ -12,9 +12,9 @@ import click
 from fleetq_core.commands import ALL_PODS, THE_LEADER, CommandKind
 from fleetq_core.errors import FleetQError
 from fleetq_core.leader.election import leader_of
+from fleetq_core.leader.recovery import describe_run
 from fleetq_core.manual import recover_by_hand
 from fleetq_core.model import CommandRecord
-from fleetq_core.pod import describe_run
 from fleetq_core.queue import Queue
 from fleetq_core.shapes import fleet_of, published_throttles, recovery_stats
 

@@ -6,7 +6,8 @@ It is a log of what was done, never the home of a step: losing it loses no work.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,8 +18,6 @@ from fleetq_core.model import Decision
 _CREATE = """CREATE TABLE dlq (step_id TEXT PRIMARY KEY, cause TEXT NOT NULL, action TEXT NOT NULL, owner TEXT,
                                retry_count INTEGER NOT NULL, reason TEXT NOT NULL)"""
 _ADD = "INSERT OR REPLACE INTO dlq VALUES (?, ?, ?, ?, ?, ?)"
-_ALL = "SELECT step_id, cause, action, owner, retry_count, reason FROM dlq ORDER BY cause, step_id"
-_COUNT = "SELECT count(*) FILTER (WHERE cause = ?1 OR ?1 IS NULL) FROM dlq WHERE action = ?2 OR ?2 IS NULL"
 
 
 class LocalDlq:
@@ -26,32 +25,26 @@ class LocalDlq:
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self._path = folder / f"{run_id}.dlq"
-        try:
+        with self._named():
             folder.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
-            self._db = sqlite3.connect(self._path, isolation_level=None)
+            self._db = sqlite3.connect(self._path)
             # The file is thrown away: nothing in it is worth a wait for the disk.
-            self._db.execute("PRAGMA journal_mode=OFF")
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.execute(_CREATE)
-        except (sqlite3.Error, OSError) as exc:
-            raise StoreUnavailable(f"local recovery log {self._path}: {exc}") from exc
 
     def add(self, decisions: Sequence[Decision]) -> None:
         """Log what was decided."""
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            _ADD, [(d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions]
-        )
-        self._db.execute("COMMIT")
+        values = [(d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions]
+        with self._named(), self._db:
+            self._db.executemany(_ADD, values)
 
-    def decisions(self) -> list[Decision]:
-        """Everything logged."""
-        return [Decision(*row) for row in self._db.execute(_ALL)]
-
-    def count(self, cause: str | None = None, action: str | None = None) -> int:
-        """How many decisions have this cause and action; None means any."""
-        return int(self._db.execute(_COUNT, (cause, action)).fetchone()[0])
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreUnavailable(f"local recovery log {self._path}: {exc}") from exc
 
     def __enter__(self) -> Self:
         return self

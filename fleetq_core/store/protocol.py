@@ -7,7 +7,7 @@ StoreError when trying again cannot help.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,22 @@ class Recovered:
     now_ts: float
     decisions: tuple[Decision, ...] = ()
     dead_pods: tuple[str, ...] = ()
+
+
+class ChangeSignal(Protocol):
+    """For one waiting thread: whether another connection has committed since the last time it was told so."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a commit; False when time is up or somebody interrupts. May also wake for a commit of our own."""
+        ...
+
+    def interrupt(self) -> None:
+        """End the wait of this moment and of all times to come, from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the signal holds, once nobody waits any more."""
+        ...
 
 
 class StepStore(Protocol):
@@ -188,8 +204,8 @@ class Store(StepStore, PodStore, LeaderStore, Protocol):
         """The database's time."""
         ...
 
-    def change_signal(self) -> Callable[[], int] | None:
-        """A cheap probe whose value changes when another process commits; None where the store has no such thing."""
+    def change_signal(self) -> ChangeSignal | None:
+        """Tells when another connection commits; None where the store has no such thing. Close it before the store."""
         ...
 
     def reopen(self) -> Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -33,8 +33,9 @@ from fleetq_core.model import (
 )
 
 from . import sqlite_rows as rows
-from .protocol import Recovered, RecoveryOrder, Store
+from .protocol import ChangeSignal, Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection
+from .sqlite_signal import change_signal
 from .statements import load_statements
 
 SQL = load_statements("sqlite.sql")
@@ -74,6 +75,10 @@ class SqliteStore:
                     f"{self._path} has schema version {version}, this program knows {len(scripts)}: "
                     "upgrade this FLEET-Q, or point FLEET_Q_STORE at another file"
                 )
+            if version == 0 and db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+                raise SchemaMismatch(
+                    f"{self._path} holds tables of another program: point FLEET_Q_STORE at a file of its own"
+                )
             for number, script in enumerate(scripts[version:], start=version + 1):
                 for statement in _split(script):
                     db.execute(statement)
@@ -86,12 +91,12 @@ class SqliteStore:
     def now(self) -> float:
         return self._clock.now()
 
-    def change_signal(self) -> Callable[[], int] | None:
-        def probe() -> int:
-            with self._db.read() as db:
-                return int(db.execute("PRAGMA data_version").fetchone()[0])
+    def change_signal(self) -> ChangeSignal:
+        return change_signal(self._data_version, self._path.with_name(self._path.name + "-wal"))
 
-        return probe
+    def _data_version(self) -> int:
+        with self._db.read() as db:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
 
     def reopen(self) -> Store:
         return SqliteStore(self._path, self._clock, self._busy_timeout_s, self._synchronous)

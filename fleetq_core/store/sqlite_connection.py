@@ -15,6 +15,8 @@ from fleetq_core.errors import StoreError, StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
+OLDEST_SQLITE = (3, 38, 0)  # the first with the ->> operator
+
 _gates: dict[Path, threading.Lock] = {}
 _gates_lock = threading.Lock()
 
@@ -34,9 +36,12 @@ class SqliteConnection:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.RLock()
-        self._gate = _gate_of(path)
         self._closed = False
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            needed = ".".join(map(str, OLDEST_SQLITE))
+            raise StoreError(f"this Python has SQLite {sqlite3.sqlite_version}; FLEET-Q needs {needed} or newer")
         with self._translated():
+            self._gate = _gate_of(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             # isolation_level=None: transactions begin and end where we say, and never by themselves.
             self._db = sqlite3.connect(path, timeout=0.002, isolation_level=None, check_same_thread=False)

@@ -28,8 +28,10 @@ def steps(found: Iterable[Sequence[Any]]) -> list[StepRecord]:
 
 
 def _step(row: Sequence[Any]) -> StepRecord:
-    (step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, token,
-     created_ts, claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run) = row  # fmt: skip
+    (
+        step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, token,
+        created_ts, claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run,
+    ) = row  # fmt: skip
     return StepRecord(
         step_id=step_id,
         task_type=task_type,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable
 
 from fleetq_core.clock import Clock
@@ -19,8 +18,8 @@ from .ledger import ClaimLedger
 
 log = logging.getLogger(__name__)
 
-PROBE_S = 0.006  # how often a waiting pod looks whether another process has committed
 MAX_CLAIM = 500
+SURPLUS_S = 0.25
 
 
 class Claimer:
@@ -39,16 +38,12 @@ class Claimer:
         self._queue, self._executor, self._ledger = queue, executor, ledger
         self._counters, self._config, self._clock = counters, config, clock
         self._may_claim = may_claim
-        self._probe = queue.store.change_signal()
-        self._seen = self._probe() if self._probe else 0
         self._unanswered: tuple[str, int] | None = None
         self._round_trip_s: float | None = None
         self.hungry = False  # whether a freed slot should claim at once: the queue held more than we took
 
     def run_once(self) -> float:
         """Claim once if there is room; returns the seconds until the next look."""
-        if self._probe:
-            self._seen = self._probe()
         self._release_surplus()
         if not self._may_claim():
             return self._config.claim_interval
@@ -57,7 +52,7 @@ class Claimer:
         token, want = self._unanswered or (new_token(), min(MAX_CLAIM, self._executor.room(ahead)))
         if want <= 0 or (want < ahead // 2 and self._executor.load()[1]):
             self.hungry = True
-            return self._config.claim_interval
+            return self._patience_s() if self._executor.load()[1] else self._config.claim_interval
         steps = self._claim(token, want)
         self.hungry = len(steps) == want
         return 0.0 if self.hungry else jittered(self._config.claim_interval)
@@ -90,8 +85,11 @@ class Claimer:
         """Steps that were to start within a moment but have not: give them to pods with free slots."""
         running, buffered = self._executor.load()
         if buffered and running >= self._executor.capacity:
-            patience = max(1.0, 10 * (self._round_trip_s or 0.0), self._config.claim_interval)
-            self.release(self._executor.take_back(older_than_s=patience))
+            self.release(self._executor.take_back(older_than_s=self._patience_s()))
+
+    def _patience_s(self) -> float:
+        """How long a step may wait here for a slot: many times what it was claimed ahead for."""
+        return max(SURPLUS_S, 10 * (self._round_trip_s or 0.0))
 
     def release(self, steps: list[Step]) -> None:
         """Give steps back that were not started."""
@@ -100,12 +98,3 @@ class Claimer:
             self._counters.released += self._queue.store.release_steps(claims)
             self._ledger.forget(claims)
             log.info("released %d steps that had not started", len(steps))
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        """Wait for a poke, for time to pass, or, where the store can tell, for another process's commit."""
-        deadline = self._clock.monotonic() + seconds
-        while (left := deadline - self._clock.monotonic()) > 0:
-            if event.wait(min(left, PROBE_S) if self._probe else left):
-                return
-            if self._probe and self._probe() != self._seen:
-                return

@@ -9,12 +9,13 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from fleetq_core.errors import StoreUnavailable
+from fleetq_core.errors import ConfigError, StoreUnavailable
 from fleetq_core.model import Outcome, Status
 
 try:
@@ -94,6 +95,16 @@ class Outbox:
                 db.close()
         except (sqlite3.Error, OSError) as exc:
             raise StoreUnavailable(f"outbox {self._path}: {exc}") from exc
+
+
+def check_writable(folder: Path) -> None:
+    """Results that the store cannot take are kept there: a pod that could not do so must not start."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise ConfigError([f"FLEET_Q_DATA_DIR={folder}: must be a folder this user may write to ({exc})"]) from exc
 
 
 def adopt_abandoned(folder: Path) -> list[Outbox]:

@@ -99,6 +99,20 @@ def test_a_file_that_is_no_database_is_named(config: Config) -> None:
         open_store(config)
 
 
+def test_a_database_of_another_program_is_left_alone(config: Config) -> None:
+    db = sqlite3.connect(config.sqlite_path)
+    db.execute("CREATE TABLE step_tracker (theirs)")
+    db.close()
+    with pytest.raises(SchemaMismatch, match="holds tables of another program"):
+        open_store(config)
+
+
+def test_an_sqlite_that_is_too_old_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(StoreError, match=r"FLEET-Q needs 3\.38\.0 or newer"):
+        open_store(config)
+
+
 def test_a_missing_table_is_named_with_the_way_out(config: Config) -> None:
     store = open_store(config)
     with store._db.write() as db:  # type: ignore[attr-defined]

@@ -7,12 +7,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleetq_core import Pod, Queue, Step
 from fleetq_core.commands import CommandKind
+from fleetq_core.errors import ConfigError
 from fleetq_core.model import Status
 from fleetq_core.store import open_store
 from fleetq_core.tasks import TaskRegistry
@@ -193,6 +195,34 @@ def test_an_outbox_is_replayed_after_a_restart(
     start_pod(dead_pod_threshold=60.0)
     record = live_queue.wait(step_id, 10)
     assert (record.status, record.retry_count) == (Status.COMPLETED, 0)
+
+
+def test_a_pod_without_a_place_for_its_outbox_does_not_start(start_pod: StartPod, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"FLEET_Q_DATA_DIR=.*file: must be a folder this user may write to"):
+        start_pod(data_dir=tmp_path / "file")
+
+
+def test_the_heart_beats_while_a_recovery_on_command_takes_its_time(
+    start_pod: StartPod, live_queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = start_pod(recovery_interval=600.0)
+    eventually(lambda: pod.leads)
+    let_go, inside = threading.Event(), threading.Event()
+    original = pod.recovery._store.recover
+
+    def slow(order: Any) -> Any:
+        inside.set()
+        let_go.wait(20)
+        return original(order)
+
+    monkeypatch.setattr(pod.recovery._store, "recover", slow)
+    command_id = live_queue.order(CommandKind.RUN_RECOVERY, "leader", by="ann")
+    assert inside.wait(10)
+    before = live_queue.store.list_pods()[0].last_heartbeat_ts
+    eventually(lambda: live_queue.store.list_pods()[0].last_heartbeat_ts > before + 0.3)
+    let_go.set()
+    assert answer(live_queue, command_id).ok
 
 
 def test_a_loop_that_dies_takes_the_pod_down(start_pod: StartPod, live_queue: Queue) -> None:

@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 from fleetq_core.cli import main
-
 from fleetq_core.leader.recovery import Recovery
 
 original = Recovery._summary

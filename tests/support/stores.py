@@ -56,5 +56,5 @@ class FaultyStore:
     def reopen(self) -> FaultyStore:
         return FaultyStore(self._inner.reopen(), self._before, self._after)
 
-    def change_signal(self) -> Callable[[], int] | None:
+    def change_signal(self) -> Any:
         return self._inner.change_signal()
