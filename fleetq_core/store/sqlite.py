@@ -75,7 +75,7 @@ class SqliteStore:
                     f"{self._path} has schema version {version}, this program knows {len(scripts)}: "
                     "upgrade this FLEET-Q, or point FLEET_Q_STORE at another file"
                 )
-            if version == 0 and db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            if version == 0 and db.execute(SQL["any_table"]).fetchone():
                 raise SchemaMismatch(
                     f"{self._path} holds tables of another program: point FLEET_Q_STORE at a file of its own"
                 )

@@ -72,7 +72,8 @@ class Dashboard:
             self.fleet.close()
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running on this thread until it is closed: no longer than this folder needs it.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = str(CHROMIUM) if CHROMIUM.exists() else None
@@ -81,7 +82,7 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     """The one that tests share which do not mind each other's steps."""
     served = Dashboard(tmp_path_factory.mktemp("dashboard"))
@@ -117,9 +118,10 @@ def visit(page: Page) -> Callable[[str], Page]:
 
 
 def ready(page: Page) -> None:
-    """The first heading is there and the script rests."""
+    """The first heading is there, the script rests, and everything that it drew has arrived."""
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=40_000)
     expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached()
+    expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0)
 
 
 def row(page: Page, text: str) -> Locator:
