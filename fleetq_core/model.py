@@ -160,6 +160,9 @@ class Identity:
     may_lead: bool = True
 
 
+BEATS_MISSED = 2.5
+
+
 @dataclass(frozen=True, slots=True)
 class PodRecord:
     """One row of POD_HEALTH. `meta` is what the pod published with its last beat."""
@@ -175,6 +178,11 @@ class PodRecord:
     def is_alive(self, now_ts: float, threshold_s: float) -> bool:
         """Up, and heard of within the threshold, by the database's clock."""
         return self.status == "up" and self.last_heartbeat_ts > now_ts - threshold_s
+
+    def is_late(self, now_ts: float) -> bool:
+        """Whether beats that the pod has promised are missing: it may be dead, but does not count as such yet."""
+        interval_s = float(self.meta.get("heartbeat_s") or 0.0)
+        return interval_s > 0 and now_ts - self.last_heartbeat_ts > BEATS_MISSED * interval_s
 
 
 class BeatState(StrEnum):

@@ -294,6 +294,7 @@ class Pod:
             "python": platform.python_version(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "heartbeat_s": self.config.heartbeat_interval,
             "capacity": self.config.capacity,
             "max_parallelism": self.config.max_parallelism,
             "running_count": len(running),

@@ -49,7 +49,7 @@ def _pod_row(pod: PodRecord, leader: PodRecord | None, now_ts: float, config: Co
     alive = pod.is_alive(now_ts, config.dead_pod_threshold)
     return {
         "pod_id": pod.pod_id,
-        "state": pod.meta.get("state", "up") if alive else ("dead" if pod.status == "up" else "down"),
+        "state": _state_of(pod, now_ts) if alive else ("dead" if pod.status == "up" else "down"),
         "leader": leader is not None and pod.incarnation == leader.incarnation,
         "heartbeat_age_s": round(now_ts - pod.last_heartbeat_ts, 1),
         "running": pod.meta.get("running_count", 0) if alive else 0,
@@ -58,6 +58,11 @@ def _pod_row(pod: PodRecord, leader: PodRecord | None, now_ts: float, config: Co
         "failed": pod.meta.get("failed", 0),
         "born": format_ts(pod.birth_ts),
     }
+
+
+def _state_of(pod: PodRecord, now_ts: float) -> str:
+    state = str(pod.meta.get("state", "up"))
+    return f"{state}, late" if pod.is_late(now_ts) else state
 
 
 @main.command()

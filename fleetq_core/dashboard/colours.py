@@ -33,6 +33,7 @@ TONE_BADGES: dict[str, tuple[BadgeColour, str]] = {
 WORD_COLOURS = {
     **STATUS_COLOURS,
     "alive": _GOOD,
+    "late": AMBER,
     "dead": _BAD,
     "down": GREY,
     "done": _GOOD,

@@ -48,7 +48,7 @@ ATTEMPTS: dict[str, Any] = {
 }
 PODS: dict[str, Any] = {
     "pod": st.column_config.TextColumn("Pod", pinned=True),
-    "life": _words("Life", ["alive", "dead", "down"]),
+    "life": _words("Life", ["alive", "late", "dead", "down"]),
     "leader": "Leader",
     "state": "State",
     "heartbeat_age_s": st.column_config.NumberColumn("Heartbeat age (s)", format="%.1f"),

@@ -16,6 +16,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Visit = Callable[[str], Page]
 PAGES = {"overview": "", "steps": "steps", "submit": "new-step", "pods": "pods", "recovery": "recovery"}
+WIDTHS = (1280, 390)  # a laptop and a phone
 SCREENSHOTS = ROOT / "artifacts" / "screenshots"
 TOO_WIDE = """() => [
     ...[document.documentElement, document.querySelector('[data-testid=stMain]')]
@@ -75,11 +76,11 @@ def test_every_page_is_clean_and_fits(dashboard: Dashboard, browser: Browser, sc
     page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname or ""))
     try:
         for name, path in PAGES.items():
-            page.set_viewport_size({"width": 1280, "height": 900})
-            page.goto(f"{dashboard.url}/{path}")
-            ready(page)
-            shoot(page, SCREENSHOTS / f"{name}-{scheme}-1280.png", 1280)
-            shoot(page, SCREENSHOTS / f"{name}-{scheme}-390.png", 390)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(f"{dashboard.url}/{path}")
+                ready(page)
+                shoot(page, SCREENSHOTS / f"{name}-{scheme}-{width}.png", width)
             expect(page.get_by_test_id("stException")).to_have_count(0)
     finally:
         context.close()
@@ -91,7 +92,7 @@ def shoot(page: Page, target: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": width, "height": min(max(900, height), 3000)})
-    # The sidebar slides away and the charts follow the width some frames later.
+    # Charts follow the width some frames later.
     eventually(lambda: page.evaluate(TOO_WIDE) == [], timeout_s=10)
     page.screenshot(path=target)
 

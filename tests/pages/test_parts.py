@@ -16,6 +16,7 @@ from fleetq_core.dashboard.views import overview, pods, steps, words
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
 from fleetq_core.model import PodRecord, RecoveryRun, Sample, Status
 from fleetq_core.runtime import Runtime
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,3 +114,30 @@ def test_a_pod_that_died_is_told_from_one_that_was_stopped(running: Runtime) -> 
     run = RecoveryRun("r", "leader", "cycle", 60.0, 61.0, 1.0, ("killed",), 0, 0, 0, 0)
     lines = pods.pod_lines(replace(snap, pods=tuple(gone), runs=(run,)))
     assert {line.pod: line.state for line in lines} == {"killed": "declared dead", "stopped": "stopped"}
+
+
+def test_missing_heartbeats_are_seen_before_the_pod_is_dead(running: Runtime) -> None:
+    eventually(lambda: running.pod.leads)
+    answer = snapshot.fleet(running).value
+    assert answer is not None
+    (pod,) = answer.pods
+    later = replace(answer, now_ts=pod.last_heartbeat_ts + 3 * pod.meta["heartbeat_s"])
+    assert pods.life_of(pod, answer) == "alive"
+    assert (pods.life_of(pod, later), pods.late_pods(later)) == ("late", [pod])
+    assert [item.detail for item in overview.attention(later)] == ["pod-under-test"]
+    assert overview.health(later, None)[1].value == "1, 1 late"
+    dead = replace(answer, now_ts=pod.last_heartbeat_ts + answer.threshold_s)
+    assert (pods.life_of(pod, dead), pods.late_pods(dead)) == ("dead", [])
+
+
+def test_an_interrupted_run_needs_somebody_for_an_hour(running: Runtime) -> None:
+    answer = snapshot.fleet(running).value
+    assert answer is not None
+    run = RecoveryRun("run-1", "p", "cycle", answer.now_ts, None, None, (), 0, 0, 0, 0)
+    told = {
+        age: sum("ended in the middle" in item.text for item in overview.attention(
+            replace(answer, now_ts=answer.now_ts + age, runs=(run,))
+        ))
+        for age in (1, 60, 4000)
+    }  # fmt: skip
+    assert told == {1: 0, 60: 1, 4000: 0}

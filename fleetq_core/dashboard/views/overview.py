@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import Sample, Status
+from fleetq_core.model import RecoveryRun, Sample, Status
 
-from .pods import alive_pods, dead_pods
+from .pods import alive_pods, dead_pods, late_pods
 from .words import Fact, duration, number, plural
 
 OLD_PENDING_S = 300.0
+UNDER_WAY_S = 10.0
+LATELY_S = 3600.0
 
 Point = tuple[float, str, float]  # time, series, value
 
@@ -41,15 +43,15 @@ class RunningRow:
 
 def health(snap: Snapshot, problem: str | None) -> list[Fact]:
     """The health strip."""
-    alive, silent = len(alive_pods(snap)), len(dead_pods(snap))
+    alive, late, silent = len(alive_pods(snap)), len(late_pods(snap)), len(dead_pods(snap))
     age = oldest_pending_s(snap)
     dead_letters = snap.stats.dead_letters
     return [
         Fact("Store", "down" if problem else "answers", "bad" if problem else "good"),
         Fact(
             "Pods alive",
-            f"{alive}" + (f", {silent} dead" if silent else ""),
-            "bad" if not alive else "warn" if silent else "good",
+            f"{alive}" + (f", {late} late" if late else "") + (f", {silent} dead" if silent else ""),
+            "bad" if not alive else "warn" if late or silent else "good",
         ),
         Fact(
             "Leader",
@@ -98,7 +100,11 @@ def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
     if silent := dead_pods(snap):
         text = f"{plural(len(silent), 'pod')} fell silent; the next recovery run takes the claims back."
         found.append(Attention(text, "recovery", "Run it now", (), ", ".join(pod.pod_id for pod in silent)))
-    if interrupted := [run for run in snap.runs if run.finished_ts is None]:
+    if late := late_pods(snap):
+        oldest = max(snap.now_ts - pod.last_heartbeat_ts for pod in late)
+        text = f"{plural(len(late), 'pod')} missed heartbeats, for {duration(oldest)} now; dead pods are recovered."
+        found.append(Attention(text, "pods", "See the pods", (), ", ".join(pod.pod_id for pod in late)))
+    if interrupted := [run for run in snap.runs if _is_interrupted(run, snap.now_ts)]:
         text = f"{plural(len(interrupted), 'recovery run')} ended in the middle: the leader stopped during it."
         found.append(Attention(text, "recovery", "See the runs"))
     if paused := [pod for pod in alive_pods(snap) if pod.meta.get("state") == "paused"]:
@@ -111,6 +117,11 @@ def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
         text = f"The oldest pending step has waited {duration(age)}."
         found.append(Attention(text, "steps", "See pending steps", (("status", Status.PENDING.value),)))
     return found
+
+
+def _is_interrupted(run: RecoveryRun, now_ts: float) -> bool:
+    """Cut short, lately enough to matter, and not just under way."""
+    return run.finished_ts is None and UNDER_WAY_S < now_ts - run.started_ts < LATELY_S
 
 
 def oldest_pending_s(snap: Snapshot) -> float | None:

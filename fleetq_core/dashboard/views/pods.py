@@ -58,40 +58,46 @@ def dead_pods(snap: Snapshot) -> list[PodRecord]:
     return [pod for pod in snap.pods if pod.status == "up" and not pod.is_alive(snap.now_ts, snap.threshold_s)]
 
 
+def late_pods(snap: Snapshot) -> list[PodRecord]:
+    """Pods that count as alive although beats are missing: with the next ones missing too they are dead."""
+    return [pod for pod in alive_pods(snap) if pod.is_late(snap.now_ts)]
+
+
 def is_client(pod: PodRecord) -> bool:
     """Whether this row belongs to a program that claims through the Python API and runs no pod."""
     return pod.meta.get("state") == "client"
 
 
 def life_of(pod: PodRecord, snap: Snapshot) -> str:
-    """alive, dead (fell silent) or down (stopped, or declared dead and recovered)."""
+    """alive, late (beats are missing), dead (fell silent) or down (stopped, or declared dead and recovered)."""
     if pod.is_alive(snap.now_ts, snap.threshold_s):
-        return "alive"
+        return "late" if pod.is_late(snap.now_ts) else "alive"
     return "dead" if pod.status == "up" else "down"
 
 
 def pod_lines(snap: Snapshot) -> list[PodLine]:
     """The pods: the living first, the leader on top."""
-    order = {"alive": 0, "dead": 1, "down": 2}
+    order = {"late": 0, "alive": 0, "dead": 1, "down": 2}
     lines = [_pod_line(pod, snap) for pod in snap.pods]
     return sorted(lines, key=lambda line: (order[line.life[0]], not line.leader, line.birth or "", line.pod))
 
 
 def _pod_line(pod: PodRecord, snap: Snapshot) -> PodLine:
     meta, life = pod.meta, life_of(pod, snap)
+    lives = life in ("alive", "late")
     running, capacity = number(meta.get("running_count")), number(meta.get("capacity"))
     errors = meta.get("last_errors") or []
     return PodLine(
         pod=pod.pod_id,
         life=[life],
         leader="★ leader" if snap.leader and snap.leader.incarnation == pod.incarnation else "",
-        state=str(meta.get("state", "")) if life == "alive" else _end_of(pod, snap) if life == "down" else "silent",
+        state=str(meta.get("state", "")) if lives else _end_of(pod, snap) if life == "down" else "silent",
         heartbeat_age_s=round(max(0.0, snap.now_ts - pod.last_heartbeat_ts), 1),
-        running=running if life == "alive" else 0,
+        running=running if lives else 0,
         capacity=capacity,
-        load=min(1.0, running / capacity) if capacity and life == "alive" else 0.0,
-        buffered=number(meta.get("buffered")) if life == "alive" else 0,
-        stuck=number(meta.get("stuck")) if life == "alive" else 0,
+        load=min(1.0, running / capacity) if capacity and lives else 0.0,
+        buffered=number(meta.get("buffered")) if lives else 0,
+        stuck=number(meta.get("stuck")) if lives else 0,
         completed=number(meta.get("completed")),
         failed=number(meta.get("failed")),
         stale_refused=number(meta.get("stale_refused")),
