@@ -264,3 +264,40 @@ def test_two_pods_share_the_work_and_run_nothing_twice(
     drained(live_queue)
     assert (len(starts), set(starts.values())) == (400, {1})
     assert {r.claimed_by for r in live_queue.store.get_steps(ids)} == {"pod-1", "pod-2"}
+
+
+def test_a_full_disk_under_a_working_pod_costs_no_result(
+    start_pod: StartPod, live_queue: Queue, tasks: TaskRegistry, fast_config: Callable[..., Any]
+) -> None:
+    full = threading.Event()
+
+    @tasks.task("write")
+    def write(step: Step) -> str:
+        full.wait(20)
+        return "x" * 100_000
+
+    opened: list[Any] = []
+
+    def opener() -> Any:
+        opened.append(open_store(fast_config()))
+        return opened[-1]
+
+    def limit(pages: int) -> None:
+        for store in opened:
+            with store._db.read() as db:
+                db.execute(f"PRAGMA max_page_count={pages}")
+
+    pod = start_pod(opener, dead_pod_threshold=60.0)
+    ids = live_queue.submit_steps([{"task_type": "write"}] * 12)
+    eventually(lambda: pod.meta()["running_count"] == pod.config.capacity)
+    with live_queue.store._db.read() as db:  # type: ignore[attr-defined]
+        limit(db.execute("PRAGMA page_count").fetchone()[0])
+    full.set()
+    assert eventually(lambda: pod.meta()["outbox"]) > 0
+    assert {r.status for r in live_queue.store.get_steps(ids)} <= {Status.CLAIMED, Status.PENDING}
+    limit(1_000_000)
+    drained(live_queue)
+    assert {(r.status, r.retry_count, len(r.result)) for r in live_queue.store.get_steps(ids)} == {
+        (Status.COMPLETED, 0, 100_000)
+    }
+    assert pod.meta()["outbox"] == 0
