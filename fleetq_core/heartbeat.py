@@ -9,8 +9,9 @@ from typing import Any
 from .clock import Clock
 from .config import Config
 from .errors import PodSuperseded
-from .model import Beat, BeatState, Counters, Identity, Step
+from .model import Beat, BeatState, Identity, Step
 from .store import Store
+from .worker.counters import Counters
 from .worker.lease import Lease
 from .worker.ledger import ClaimLedger
 

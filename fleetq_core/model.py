@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -309,21 +309,6 @@ class QueueStats:
             "completed": self.completed,
             "failed": self.failed,
         }
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a pod has counted since it started; published with each beat."""
-
-    claimed: int = 0
-    completed: int = 0
-    failed: int = 0
-    timed_out: int = 0
-    released: int = 0
-    stale_refused: int = 0
-    unknown_released: int = 0
-    store_errors: int = 0
-    last_errors: list[str] = field(default_factory=list)
 
 
 def format_ts(ts: float | None) -> str | None:

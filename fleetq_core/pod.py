@@ -19,13 +19,14 @@ from .ids import new_token
 from .leader.housekeeping import Retention, Sampler
 from .leader.recovery import Recovery
 from .loop import Loop
-from .model import Beat, Counters, Identity
+from .model import Beat, Identity
 from .queue import Queue
 from .signals import on_stop
 from .store import Store
 from .tasks import TaskRegistry, default_registry, load_handlers
 from .version import VERSION
 from .worker.claimer import Claimer
+from .worker.counters import Counters
 from .worker.executor import Executor
 from .worker.lease import Lease
 from .worker.ledger import ClaimLedger
@@ -311,6 +312,7 @@ class Pod:
             "released": counters.released,
             "stale_refused": counters.stale_refused,
             "unknown_released": counters.unknown_released,
+            "store_errors": counters.store_errors,
             "outbox": self._settler.waiting,
             "last_errors": counters.last_errors,
             "tasks": [task.name for task in self.tasks.all()],

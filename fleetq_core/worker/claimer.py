@@ -10,9 +10,10 @@ from fleetq_core.clock import Clock
 from fleetq_core.config import Config
 from fleetq_core.ids import new_token
 from fleetq_core.loop import jittered
-from fleetq_core.model import Counters, Step
+from fleetq_core.model import Step
 from fleetq_core.queue import Queue
 
+from .counters import Counters
 from .executor import Executor
 from .ledger import ClaimLedger
 

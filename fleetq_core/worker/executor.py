@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fleetq_core.clock import Clock
@@ -17,6 +17,8 @@ from fleetq_core.errors import InvalidPayload, StepTimeout
 from fleetq_core.model import Outcome, Step
 from fleetq_core.queue import Queue
 from fleetq_core.tasks import Task, TaskRegistry
+
+from .event_loop import EventLoop
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,8 @@ class RunStats:
     """What the claim loop needs to know of the work."""
 
     mean_run_s: float | None = None
-    finished: int = 0
     timed_out: int = 0
     stuck: int = 0
-    dropped: int = field(default=0)
 
 
 class Executor:
@@ -79,7 +79,7 @@ class Executor:
         self._threads = [
             threading.Thread(target=self._serve, name=f"fleetq-step-{n}", daemon=True) for n in range(capacity)
         ]
-        self._aio: asyncio.AbstractEventLoop | None = None
+        self._event_loop = EventLoop()
 
     def start(self) -> None:
         """Start the threads; the event loop starts with the first async step."""
@@ -165,8 +165,7 @@ class Executor:
         with self._cond:
             self._stopping = True
             self._cond.notify_all()
-        if self._aio is not None:
-            self._aio.call_soon_threadsafe(self._aio.stop)
+        self._event_loop.stop()
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -230,10 +229,8 @@ class Executor:
         stats = self.stats
         if run.given_up:
             stats.stuck = max(0, stats.stuck - 1)
-            stats.dropped += 1
             log.warning("step %s: its handler returned after its time was up; the result is dropped", run.step.step_id)
         else:
-            stats.finished += 1
             mean = stats.mean_run_s
             stats.mean_run_s = outcome.run_s if mean is None else mean + 0.05 * (outcome.run_s - mean)
             self._on_outcome(outcome)
@@ -261,26 +258,10 @@ class Executor:
     # -- async handlers -----------------------------------------------------------------------------------------------
 
     def _start_async(self, run: Run) -> None:
-        with self._cond:
-            if self._aio is None:
-                self._aio = asyncio.new_event_loop()
-                threading.Thread(target=self._serve_async, args=(self._aio,), name="fleetq-async", daemon=True).start()
-            aio = self._aio
+        def keep(task: asyncio.Task[None]) -> None:
+            run.coroutine = task
 
-        def create() -> None:
-            run.coroutine = aio.create_task(self._run_async(run), name=run.step.step_id)
-
-        aio.call_soon_threadsafe(create)
-
-    def _serve_async(self, aio: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(aio)
-        try:
-            aio.run_forever()
-        finally:
-            for pending in asyncio.all_tasks(aio):
-                pending.cancel()
-            aio.run_until_complete(asyncio.sleep(0))
-            aio.close()
+        self._event_loop.spawn(run.step.step_id, lambda: self._run_async(run), keep)
 
     async def _run_async(self, run: Run) -> None:
         try:
@@ -292,10 +273,9 @@ class Executor:
             self._cond.notify()
 
     def _cancel(self, runs: Iterable[Run]) -> None:
-        aio = self._aio
         for run in runs:
-            if aio is not None and run.coroutine is not None:
-                aio.call_soon_threadsafe(run.coroutine.cancel)
+            if run.coroutine is not None:
+                self._event_loop.cancel(run.coroutine)
 
     # -- time limits --------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fleetq_core.errors import StoreError, StoreUnavailable
-from fleetq_core.model import Counters, Outcome, Status
+from fleetq_core.model import Outcome, Status
 from fleetq_core.queue import Queue
 
+from .counters import Counters
 from .ledger import ClaimLedger
 from .outbox import Outbox, adopt_abandoned
 

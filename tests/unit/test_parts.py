@@ -18,9 +18,10 @@ from fleetq_core.heartbeat import Heartbeat
 from fleetq_core.leader.dlq import LocalDlq, drop_leftovers
 from fleetq_core.leader.recovery import Recovery
 from fleetq_core.loop import MAX_ERRORS_IN_A_ROW, Loop
-from fleetq_core.model import Counters, Decision, Identity, Outcome, Status, Step, StepRow
+from fleetq_core.model import Decision, Identity, Outcome, Status, Step, StepRow
 from fleetq_core.store import Store, open_store
 from fleetq_core.tasks import TaskRegistry, load_handlers
+from fleetq_core.worker.counters import Counters
 from fleetq_core.worker.lease import Lease
 from fleetq_core.worker.ledger import ClaimLedger
 from fleetq_core.worker.outbox import Outbox, adopt_abandoned

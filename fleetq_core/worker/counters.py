@@ -1,0 +1,19 @@
+"""What a pod has counted since it started; it publishes the figures with each beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Each figure has one writer: the loop that sees it happen."""
+
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    released: int = 0
+    stale_refused: int = 0
+    unknown_released: int = 0
+    store_errors: int = 0
+    last_errors: list[str] = field(default_factory=list)
