@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .clock import Clock
@@ -16,6 +17,22 @@ from .worker.lease import Lease
 from .worker.ledger import ClaimLedger
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The database's time of a beat, and between which monotonic times it was read."""
+
+    now_ts: float
+    sent: float
+    received: float
+
+    def jump_since(self, earlier: _Moment | None) -> float:
+        """Seconds by which the database's clock has moved more, or less, than can have passed."""
+        if earlier is None:
+            return 0.0
+        moved = self.now_ts - earlier.now_ts
+        return max(0.0, moved - (self.received - earlier.sent), (self.sent - earlier.received) - moved)
 
 
 class Heartbeat:
@@ -42,7 +59,7 @@ class Heartbeat:
         self._store, self._who, self._config, self._clock = store, who, config, clock
         self._lease, self._ledger, self._counters = lease, ledger, counters
         self._meta, self._drop_unless, self._on_beat = meta, drop_unless, on_beat
-        self._previous_ts: float | None = None
+        self._previous: _Moment | None = None
 
     def register(self) -> None:
         """Take the pod's row over, for the first time or after it was purged."""
@@ -54,6 +71,7 @@ class Heartbeat:
         """Beat once. Raises PodSuperseded when another process owns the pod's row."""
         sent = self._clock.monotonic()
         beat = self._store.beat(self._who, self._meta(), self._config.dead_pod_threshold)
+        moment = _Moment(beat.now_ts, sent, self._clock.monotonic())
         if beat.state is BeatState.SUPERSEDED:
             raise PodSuperseded(
                 f"pod_id {self._who.pod_id!r} was started again elsewhere and belongs to that process now; "
@@ -66,9 +84,14 @@ class Heartbeat:
         # Claims are checked before the lease counts again: what was given away meanwhile must not start.
         if beat.state is BeatState.REVIVED or not self._lease.is_valid():
             self._drop_lost_claims()
-        lapsed = self._lease.renew(sent)
+        jumped_s = moment.jump_since(self._previous)
+        jumped = jumped_s > self._config.lease_margin_s
+        if jumped:
+            # Pods that have not beaten since look dead by the new time; they get a threshold to be heard again.
+            log.warning("the store's clock has jumped by %.0f s; judging no silent pod for a while", jumped_s)
+        lapsed = self._lease.renew(sent, unsteady=jumped)
         self._release_unknown_claims()
-        self._previous_ts = beat.now_ts
+        self._previous = moment
         self._on_beat(beat, lapsed)
         return self._config.heartbeat_interval
 
@@ -79,8 +102,8 @@ class Heartbeat:
 
     def _release_unknown_claims(self) -> None:
         # Only claims from before the previous beat: those of newer ones may be on their way to the ledger.
-        if self._previous_ts is not None:
-            count = self._store.release_unknown(self._who, self._ledger.tokens(), self._previous_ts)
+        if self._previous is not None:
+            count = self._store.release_unknown(self._who, self._ledger.tokens(), self._previous.now_ts)
             if count:
                 self._counters.unknown_released += count
                 log.warning("released %d claims whose replies were lost", count)

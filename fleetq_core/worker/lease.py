@@ -21,10 +21,13 @@ class Lease:
         self._renewed: float | None = None
         self._steady_since: float | None = None
 
-    def renew(self, sent: float) -> bool:
-        """Take note of a good beat sent at `sent` (monotonic). True: the lease had run out before it."""
+    def renew(self, sent: float, *, unsteady: bool = False) -> bool:
+        """Take note of a good beat sent at `sent` (monotonic). True: the lease had run out before it.
+
+        `unsteady` starts the time anew for which this pod must have beaten before it may judge others.
+        """
         lapsed = self._renewed is not None and sent - self._renewed > self._trusted_s
-        if self._renewed is None or sent - self._renewed > self._gap_s:
+        if unsteady or self._renewed is None or sent - self._renewed > self._gap_s:
             self._steady_since = sent
         self._renewed = sent
         return lapsed

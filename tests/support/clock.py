@@ -14,6 +14,10 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    def jump(self, seconds: float) -> None:
+        """Somebody has set the wall clock; no time has passed."""
+        self._now += seconds
+
     def advance(self, seconds: float) -> None:
         self._now += seconds
         self._monotonic += seconds

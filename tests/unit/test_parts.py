@@ -134,6 +134,42 @@ def test_after_a_lapse_the_claims_are_checked_before_the_lease_counts_again(
     assert beating.lease.is_valid()
 
 
+@pytest.mark.parametrize("seconds", [300.0, -300.0])
+def test_after_a_jump_of_the_stores_clock_nobody_is_judged_for_a_threshold(
+    beating: Beating, clock: FakeClock, seconds: float
+) -> None:
+    for _ in range(8):
+        clock.advance(10)
+        beating.heartbeat.run_once()
+    assert not beating.lease.holds_off()
+    clock.jump(seconds)
+    clock.advance(10)
+    beating.heartbeat.run_once()
+    assert beating.lease.holds_off()
+    for _ in range(6):
+        clock.advance(10)
+        beating.heartbeat.run_once()
+    assert not beating.lease.holds_off()
+
+
+def test_a_slow_statement_is_no_jump(beating: Beating, store: Store, clock: FakeClock) -> None:
+    for _ in range(8):
+        clock.advance(10)
+        beating.heartbeat.run_once()
+    original = store.beat
+
+    def slow(*args: Any) -> Any:
+        clock.advance(12)  # waits for the lock, and reads the time when it has it
+        answer = original(*args)
+        clock.advance(3)
+        return answer
+
+    beating.heartbeat._store.beat = slow  # type: ignore[method-assign]
+    clock.advance(10)
+    beating.heartbeat.run_once()
+    assert not beating.lease.holds_off()
+
+
 def test_a_superseded_pod_learns_it_at_its_next_beat(beating: Beating, store: Store) -> None:
     store.register_pod(Identity("pod-a", "inc-2"), {})
     with pytest.raises(PodSuperseded, match="'pod-a' was started again elsewhere"):
