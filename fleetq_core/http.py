@@ -56,6 +56,8 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     except FleetQError as exc:
         for line in str(exc).splitlines():
             print(f"FLEET-Q cannot start: {line}", file=sys.stderr)  # noqa: T201
+        # The line says it all; the server would add the traceback of this exit.
+        logging.getLogger("uvicorn.error").disabled = True
         raise SystemExit(3) from None
     runtime.stop_claiming_on_signals()
     # What is loaded by now stays: scanning it at every collection would cost each viewer tens of milliseconds.
