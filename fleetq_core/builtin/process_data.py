@@ -157,6 +157,7 @@ class Column:
     name: str
     type: str
     nulls: int = 0
+    present: int = 0
     low: Any = None
     high: Any = None
     total: float = 0.0
@@ -173,6 +174,7 @@ class Column:
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
         self.nulls += values.null_count
+        self.present += len(values) - values.null_count
         kind = values.type
         self.is_numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -201,7 +203,8 @@ class Column:
             "name": self.name[:MAX_TEXT],
             "type": self.type,
             "nulls": self.nulls,
-            "distinct": self.distinct.count() if self.is_comparable else None,
+            # An estimate may overshoot; there cannot be more distinct values than values.
+            "distinct": min(self.distinct.count(), self.present) if self.is_comparable else None,
             "distinct_is_exact": self.distinct.is_exact if self.is_comparable else None,
             "min": _plain(self.low),
             "max": _plain(self.high),

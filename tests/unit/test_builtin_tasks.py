@@ -284,3 +284,10 @@ def test_echo_and_sleep() -> None:
     for bad in (-1, "2", True, 10**9):
         with pytest.raises(TerminalError, match=r"payload\.seconds"):
             sleep(step(seconds=bad))
+
+
+def test_an_estimate_never_exceeds_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("id\n" + "".join(f"{n}\n" for n in range(50_000)))  # by itself the sketch says 50,989
+    found = column(profile(path), "id")
+    assert (found["distinct"], found["distinct_is_exact"]) == (50_000, False)
