@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8501
 
-.PHONY: help setup browser run test lint types imports check bench clean
+.PHONY: help setup browser run test lint bench chaos clean
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lint: setup ## format, lint, types and import rules
 
 bench: setup ## measure speed and memory against the peers (some minutes)
 	$(BIN)/python -m benchmarks
+
+chaos: setup ## break a fleet of real pods at random for five minutes and check that nothing is lost
+	FLEETQ_CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos
 
 clean: ## remove the virtual environment and this machine's queue
 	rm -rf $(VENV) .fleetq

@@ -34,14 +34,14 @@ class Fleet:
         } | settings
         self.queue: Queue = connect(load_config(self.settings, env_file=folder / "none", pod_id="observer"))
         self._pods: list[subprocess.Popen[str]] = []
-        self._folder = folder
+        self.folder = folder
 
     def start(self, pod_id: str, *args: str, module: str = "fleetq_core", **env: str) -> subprocess.Popen[str]:
         """Start a pod and wait until it beats."""
-        output = (self._folder / f"{pod_id}-{len(self._pods)}.out").open("w")
+        output = (self.folder / f"{pod_id}-{len(self._pods)}.out").open("w")
         environment = os.environ | self.settings | {"TEST_LOG": str(self.log), "PYTHONPATH": str(ROOT)} | env
         command = [sys.executable, "-m", module, "pod", "--pod-id", pod_id, *args]
-        process = subprocess.Popen(command, env=environment, cwd=self._folder, stdout=output, stderr=output, text=True)
+        process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=output, stderr=output, text=True)
         output.close()
         self._pods.append(process)
         eventually(lambda: process.poll() is not None or self.pid_of(pod_id) == process.pid)
@@ -58,7 +58,7 @@ class Fleet:
 
     def output(self, pod_id: str) -> str:
         """What the pods of that name have printed."""
-        return "".join(path.read_text() for path in sorted(self._folder.glob(f"{pod_id}-*.out")))
+        return "".join(path.read_text() for path in sorted(self.folder.glob(f"{pod_id}-*.out")))
 
     def lines(self, event: str) -> list[list[str]]:
         """The noted events: [event, step_id, claim_token, pod_id, retry_count, time]."""

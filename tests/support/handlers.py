@@ -21,6 +21,8 @@ def note(event: str, step: Step) -> None:
 def work(step: Step) -> dict[str, str]:
     note("start", step)
     threading.Event().wait(step.payload.get("seconds", 0))
+    if step.retry_count < step.payload.get("fails", 0):
+        raise RuntimeError(f"attempt {step.retry_count} fails on purpose")
     note("finish", step)
     return {"by": step.pod_id}
 
