@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8501
 
-.PHONY: help setup browser run test lint bench chaos clean
+.PHONY: help setup browser run test lint bench simulate chaos clean
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lint: setup ## format, lint, types and import rules
 
 bench: setup ## measure speed and memory against the peers (some minutes)
 	$(BIN)/python -m benchmarks
+
+simulate: setup ## play 10,000 seeded histories of a fleet under faults, some ten minutes
+	FLEETQ_SIM_HISTORIES=10000 $(BIN)/python -m pytest -s tests/simulation/test_simulation.py -k promises
 
 chaos: setup ## break a fleet of real pods at random for five minutes and check that nothing is lost
 	FLEETQ_CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos

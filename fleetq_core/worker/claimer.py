@@ -71,7 +71,12 @@ class Claimer:
         if steps:
             self._counters.claimed += len(steps)
             log.debug("claimed %d steps", len(steps))
-            self._executor.offer(steps)
+            if took < self._config.lease_margin_s:
+                self._executor.offer(steps)
+            else:
+                # This pod may have died and been revived meanwhile, and its beat could not see a claim that was still
+                # on its way. The lease was good by a margin when the claim was sent, so a quicker answer is safe.
+                self.release(steps)
         return steps
 
     def _ahead(self) -> int:
@@ -96,6 +101,7 @@ class Claimer:
         """Give steps back that were not started."""
         if steps:
             claims = [(step.step_id, step.claim_token) for step in steps]
-            self._counters.released += self._queue.store.release_steps(claims)
+            # Forgotten first: if the store does not hear of it, the next beats give back what the ledger does not know.
             self._ledger.forget(claims)
+            self._counters.released += self._queue.store.release_steps(claims)
             log.info("released %d steps that had not started", len(steps))

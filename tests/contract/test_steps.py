@@ -57,6 +57,15 @@ def test_claims_go_by_priority_then_age_then_id(s: Any, clock: FakeClock) -> Non
     assert [c.step_id for c in s.claim_steps(ME, "t1", 10, THRESHOLD)] == ["high", "a-old", "b-old", "new"]
 
 
+def test_a_claim_of_one_takes_the_best(s: Any, clock: FakeClock) -> None:
+    """Names that sort against priority and age: what is taken, not how it is listed."""
+    s.insert_steps([row("y-old"), row("x-old")])
+    clock.advance(1)
+    s.insert_steps([row("a-new"), row("z-high", priority=5)])
+    taken = [s.claim_steps(ME, f"t{n}", 1, THRESHOLD)[0].step_id for n in range(4)]
+    assert taken == ["z-high", "x-old", "y-old", "a-new"]
+
+
 def test_a_claim_takes_no_more_than_its_limit(s: Any) -> None:
     s.insert_steps([row(f"s{n}") for n in range(5)])
     assert len(s.claim_steps(ME, "t1", 3, THRESHOLD)) == 3

@@ -5,7 +5,9 @@ import os
 from fleetq_core.store import sqlite
 
 block, old, new = os.environ["MUTANT"].split("|")
-flat = " ".join(sqlite.SQL[block].split())
+# On one line a comment would swallow the statement, and everything would be red whatever was taken out.
+lines = [line for line in sqlite.SQL[block].splitlines() if not line.lstrip().startswith("--")]
+flat = " ".join(" ".join(lines).split())
 if flat.count(old) < 1:
     raise RuntimeError(f"the mutant does not fit: {old!r} is not in {block}")
 sqlite.SQL[block] = flat.replace(old, new)
