@@ -1,5 +1,6 @@
 """FLEET-Q: a brokerless distributed task queue. This is the whole public API on one screen."""
 
+from .backoff import BackoffConfig, RetryBudget, with_backoff
 from .config import Config, load_config
 from .connect import connect
 from .errors import (
@@ -25,6 +26,8 @@ __all__ = [
     "connect", "Queue", "NewStep", "Step", "StepRecord", "StepFilter", "Status",
     # handle
     "task", "TaskRegistry", "TerminalError",
+    # call again
+    "with_backoff", "BackoffConfig", "RetryBudget",
     # run
     "Pod", "Config", "load_config",
     # errors
