@@ -19,6 +19,17 @@ from .model import NewStep, Status, Step, StepFilter, StepRecord
 from .pod import Pod
 from .queue import Queue
 from .tasks import TaskRegistry, task
+from .throttle import (
+    AdaptiveThrottle,
+    ThrottleConfig,
+    ThrottleError,
+    ThrottleTimeout,
+    all_throttles,
+    get_or_create_throttle,
+    is_throttle_error,
+    reset_throttle,
+    with_throttle,
+)
 from .version import VERSION as __version__
 
 __all__ = [
@@ -28,6 +39,9 @@ __all__ = [
     "task", "TaskRegistry", "TerminalError",
     # call again
     "with_backoff", "BackoffConfig", "RetryBudget",
+    # protect what handlers call
+    "AdaptiveThrottle", "ThrottleConfig", "with_throttle", "get_or_create_throttle", "all_throttles", "reset_throttle",
+    "is_throttle_error", "ThrottleError", "ThrottleTimeout",
     # run
     "Pod", "Config", "load_config",
     # errors

@@ -11,6 +11,7 @@ from .errors import FleetQError, StoreError
 from .leader.recovery import Recovery, describe_run
 from .model import Command, Identity
 from .store import Store
+from .throttle import reset_throttle
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class CommandRunner:
                 self._drain()
                 return f"draining; {self._running()} steps are still running"
             case CommandKind.RESET_THROTTLE:
-                raise FleetQError(f"this pod has no throttle named {command.args.get('name')!r}")
+                reset_throttle(str(command.args.get("name")))
+                return f"throttle {command.args.get('name')} reset"
             case _:
                 raise FleetQError(f"this pod does not know the command {command.kind!r}")

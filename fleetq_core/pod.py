@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import socket
 import threading
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from .queue import Queue
 from .signals import on_stop
 from .store import Store
 from .tasks import TaskRegistry, default_registry, load_handlers
+from .throttle import all_throttles
 from .version import VERSION
 from .worker.claimer import Claimer
 from .worker.counters import Counters
@@ -292,7 +292,6 @@ class Pod:
         return {
             "state": self.state,
             "version": VERSION,
-            "python": platform.python_version(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "heartbeat_s": self.config.heartbeat_interval,
@@ -316,5 +315,6 @@ class Pod:
             "outbox": self._settler.waiting,
             "last_errors": counters.last_errors,
             "tasks": [task.name for task in self.tasks.all()],
+            "throttles": {name: throttle.stats() for name, throttle in all_throttles().items()},
             "clock_ts": self._clock.now(),
         }

@@ -13,6 +13,7 @@ from fleetq_core.config import Config
 from fleetq_core.queue import Queue
 from fleetq_core.store import Store, open_store
 from fleetq_core.tasks import TaskRegistry
+from fleetq_core.throttle import registry
 from tests.support.clock import FakeClock
 
 
@@ -21,6 +22,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("FLEET_Q_", "SNOWFLAKE_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def fresh_throttles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry belongs to the process: each test gets one of its own."""
+    monkeypatch.setattr(registry, "_throttles", {})
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from fleetq_core.errors import ConfigError
 from fleetq_core.model import Status
 from fleetq_core.store import open_store
 from fleetq_core.tasks import TaskRegistry
+from fleetq_core.throttle import ThrottleConfig, get_or_create_throttle
 from tests.pods.conftest import drained
 from tests.support.stores import WRITES, FaultyStore
 from tests.support.waiting import eventually
@@ -301,3 +302,27 @@ def test_a_full_disk_under_a_working_pod_costs_no_result(
         (Status.COMPLETED, 0, 100_000)
     }
     assert pod.meta()["outbox"] == 0
+
+
+def test_a_throttle_is_published_and_reset_through_the_store(
+    start_pod: StartPod, live_queue: Queue, tasks: TaskRegistry
+) -> None:
+    throttle = get_or_create_throttle("bedrock", ThrottleConfig(initial_limit=8))
+
+    @tasks.task("call")
+    def call(step: Step) -> None:
+        with throttle.acquire_sync():
+            throttle.record_throttle()
+
+    start_pod()
+    live_queue.wait(live_queue.submit_step({"task_type": "call"}), 10)
+
+    def published() -> Any:
+        return live_queue.store.list_pods()[0].meta["throttles"].get("bedrock", {})
+
+    eventually(lambda: published().get("total_throttles") == 1)
+    assert published()["max_inflight"] == 4
+    reply = answer(live_queue, live_queue.order(CommandKind.RESET_THROTTLE, "*", by="ann", name="bedrock"))
+    assert (reply.ok, reply.result) == (True, "throttle bedrock reset")
+    assert throttle.max_inflight == 8
+    eventually(lambda: published()["max_inflight"] == 8)
