@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 
-from . import drain, footprint, history, pick_up, two_pods
+from . import drain, footprint, history, pick_up, throttle_overhead, throttle_simulation, two_pods
 from .harness import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "pick_up": pick_up.run,
     "history": history.run,
     "footprint": footprint.run,
+    "throttle_simulation": throttle_simulation.run,
+    "throttle_overhead": throttle_overhead.run,
 }
 
 
