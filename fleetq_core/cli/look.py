@@ -112,7 +112,7 @@ def schema(tables: str | None, apply: bool) -> None:
         raise ConfigError([f"--tables={tables}: is for the Snowflake store, and FLEET_Q_STORE is {config.store}"])
     if config.store == "snowflake":
         raise ConfigError(["FLEET_Q_STORE=snowflake: this version has the schema of the SQLite store only"])
-    from fleetq_core.store.sqlite import migrations
+    from fleetq_core.store.sqlite_schema import migrations
 
     if apply:
         connect(config).close()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fleetq_core.clock import Clock
-from fleetq_core.errors import SchemaMismatch
 from fleetq_core.model import (
     Beat,
     BeatState,
@@ -33,6 +29,7 @@ from fleetq_core.model import (
 )
 
 from . import sqlite_rows as rows
+from . import sqlite_schema
 from .protocol import ChangeSignal, Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection
 from .sqlite_signal import change_signal
@@ -46,13 +43,6 @@ _STATUS_INDEX = {
 }
 
 
-def migrations() -> list[str]:
-    """The migration scripts in order; number n takes a database from schema version n-1 to n."""
-    folder = files(__package__).joinpath("sql", "sqlite_migrations")
-    names = sorted(entry.name for entry in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
-    return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
-
-
 class SqliteStore:
     """`Store` on one SQLite file. `clock` plays the database's clock; it is read while the write lock is held."""
 
@@ -64,25 +54,10 @@ class SqliteStore:
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
     def create_schema(self) -> None:
-        scripts = migrations()
-        if self._schema_version() == len(scripts):
+        if self._schema_version() == len(sqlite_schema.migrations()):
             return
         with self._db.write() as db:
-            # Read again under the lock: another pod may have migrated while this one waited.
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(scripts):
-                raise SchemaMismatch(
-                    f"{self._path} has schema version {version}, this program knows {len(scripts)}: "
-                    "upgrade this FLEET-Q, or point FLEET_Q_STORE at another file"
-                )
-            if version == 0 and db.execute(SQL["any_table"]).fetchone():
-                raise SchemaMismatch(
-                    f"{self._path} holds tables of another program: point FLEET_Q_STORE at a file of its own"
-                )
-            for number, script in enumerate(scripts[version:], start=version + 1):
-                for statement in _split(script):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version={number}")
+            sqlite_schema.migrate(db, self._path)
 
     def _schema_version(self) -> int:
         with self._db.read() as db:
@@ -314,13 +289,3 @@ class SqliteStore:
         kinds = ("completed", "failed", "samples", "decisions", "runs", "commands", "answers", "pods")
         # A transaction each: a pod that waits to claim gets its turn in between.
         return {kind: self._write(f"purge_{kind}", **bind)[0] for kind in kinds}
-
-
-def _split(script: str) -> Iterable[str]:
-    """The single statements of a script; executescript() would commit the transaction around them."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

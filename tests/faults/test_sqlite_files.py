@@ -14,7 +14,7 @@ import pytest
 from fleetq_core.config import Config
 from fleetq_core.errors import SchemaMismatch, StoreError, StoreFull, StoreUnavailable
 from fleetq_core.model import Identity, Outcome, Status, StepRow
-from fleetq_core.store import open_store, sqlite
+from fleetq_core.store import open_store, sqlite_schema
 from tests.support.clock import FakeClock
 
 ME = Identity("pod-a", "inc-a")
@@ -56,8 +56,11 @@ def test_an_older_schema_is_migrated_forward(config: Config, monkeypatch: pytest
     store = open_store(config)
     store.insert_steps([row("a")])
     store.close()
-    later = [*sqlite.migrations(), "ALTER TABLE step_tracker RENAME COLUMN error TO failure;\nCREATE TABLE x (y);"]
-    monkeypatch.setattr(sqlite, "migrations", lambda: later)
+    later = [
+        *sqlite_schema.migrations(),
+        "ALTER TABLE step_tracker RENAME COLUMN error TO failure;\nCREATE TABLE x (y);",
+    ]
+    monkeypatch.setattr(sqlite_schema, "migrations", lambda: later)
     store = open_store(config)
     with store._db.read() as db:  # type: ignore[attr-defined]
         assert db.execute("SELECT step_id, failure FROM step_tracker").fetchall() == [("a", None)]
@@ -67,9 +70,9 @@ def test_an_older_schema_is_migrated_forward(config: Config, monkeypatch: pytest
 
 def test_a_migration_that_fails_leaves_the_old_schema_whole(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     open_store(config).close()
-    broken = [*sqlite.migrations(), "CREATE TABLE fine (x);\nCREATE TABLE broken (;"]
+    broken = [*sqlite_schema.migrations(), "CREATE TABLE fine (x);\nCREATE TABLE broken (;"]
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "migrations", lambda: broken)
+        patch.setattr(sqlite_schema, "migrations", lambda: broken)
         with pytest.raises(StoreError):
             open_store(config)
     store = open_store(config)

@@ -1,8 +1,5 @@
 -- The statements of the embedded store, a block for each. :now is the store's clock, read after the write lock is held.
 
--- name: any_table
-SELECT 1 FROM sqlite_master LIMIT 1;
-
 -- name: insert_steps
 INSERT INTO step_tracker (step_id, task_type, payload, priority, max_retries, status, created_ts, last_update_ts)
 VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)
