@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -183,6 +183,14 @@ class PodRecord:
         """Whether beats that the pod has promised are missing: it may be dead, but does not count as such yet."""
         interval_s = float(self.meta.get("heartbeat_s") or 0.0)
         return interval_s > 0 and now_ts - self.last_heartbeat_ts > BEATS_MISSED * interval_s
+
+
+def living(pods: Iterable[PodRecord], now_ts: float, threshold_s: float) -> list[PodRecord]:
+    """The pods that are alive, in the order given.
+
+    Programs that merely claim are on record too, but they run no loops: they neither lead nor hear commands.
+    """
+    return [pod for pod in pods if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
 
 
 class BeatState(StrEnum):

@@ -27,6 +27,7 @@ from .model import (
     StepFilter,
     StepRecord,
     StepRow,
+    living,
 )
 from .payload import canonical, decode, encode_payload, encode_result
 from .store import Store
@@ -206,10 +207,7 @@ class Queue:
 
     def ask(self, kind: str, target: str, *, by: str, timeout_s: float, **args: JSON) -> CommandRecord:
         """Issue a command and wait until everyone addressed who is alive has answered, or time is up."""
-        now_ts = self.store.now()
-        threshold_s = self.config.dead_pod_threshold
-        # Programs that merely claim are on record too, but they hear no commands.
-        alive = [pod.pod_id for pod in self.store.list_pods() if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
+        alive = living(self.store.list_pods(), self.store.now(), self.config.dead_pod_threshold)
         expected = max(1, len(alive)) if target == "*" else 1
         command_id = self.order(kind, target, by=by, **args)
         deadline, pause = time.monotonic() + timeout_s, threading.Event()

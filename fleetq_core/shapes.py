@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from .errors import InvalidPayload
 from .leader.election import leader_of
-from .model import JSON, Identity, NewStep, PodRecord, RecoveryRun, StepRecord, format_ts
+from .model import JSON, Identity, NewStep, PodRecord, RecoveryRun, StepRecord, format_ts, living
 from .queue import Queue
 
 STEP_FIELDS = ("payload", "priority", "step_id", "max_retries")
@@ -90,7 +90,7 @@ def leader_view(
     pods: Iterable[PodRecord], now_ts: float, threshold_s: float, me: Identity | None = None
 ) -> dict[str, JSON]:
     """Who leads, and who is alive; with `me`, whether that is me."""
-    alive = [pod for pod in pods if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
+    alive = living(pods, now_ts, threshold_s)
     leader = leader_of(alive, now_ts, threshold_s)
     view: dict[str, JSON] = {"leader_pod_id": leader.pod_id if leader else None}
     if me is not None:

@@ -14,7 +14,7 @@ from fleetq_core.errors import FleetQError
 from fleetq_core.leader.election import leader_of
 from fleetq_core.leader.recovery import describe_run
 from fleetq_core.manual import recover_by_hand
-from fleetq_core.model import CommandRecord
+from fleetq_core.model import CommandRecord, living
 from fleetq_core.queue import Queue
 from fleetq_core.shapes import fleet_of, published_throttles, recovery_stats
 
@@ -117,8 +117,7 @@ def _print_answers(record: CommandRecord, as_json: bool) -> None:
 
 
 def _alive(queue: Queue) -> set[str]:
-    pods, now_ts, threshold_s = fleet_of(queue)
-    return {pod.pod_id for pod in pods if pod.is_alive(now_ts, threshold_s)}
+    return {pod.pod_id for pod in living(*fleet_of(queue))}
 
 
 def _me() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import CommandRecord, PodRecord, format_ts
+from fleetq_core.model import CommandRecord, PodRecord, format_ts, living
 
 from .words import number, shortened
 
@@ -49,8 +49,8 @@ class CommandLine:
 
 
 def alive_pods(snap: Snapshot) -> list[PodRecord]:
-    """The pods that are up and heard of; clients that claim without a pod are not counted."""
-    return [pod for pod in snap.pods if pod.is_alive(snap.now_ts, snap.threshold_s) and not is_client(pod)]
+    """The pods that are up and heard of."""
+    return living(snap.pods, snap.now_ts, snap.threshold_s)
 
 
 def dead_pods(snap: Snapshot) -> list[PodRecord]:
@@ -61,11 +61,6 @@ def dead_pods(snap: Snapshot) -> list[PodRecord]:
 def late_pods(snap: Snapshot) -> list[PodRecord]:
     """Pods that count as alive although beats are missing: with the next ones missing too they are dead."""
     return [pod for pod in alive_pods(snap) if pod.is_late(snap.now_ts)]
-
-
-def is_client(pod: PodRecord) -> bool:
-    """Whether this row belongs to a program that claims through the Python API and runs no pod."""
-    return pod.meta.get("state") == "client"
 
 
 def life_of(pod: PodRecord, snap: Snapshot) -> str:
