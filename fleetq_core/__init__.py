@@ -13,6 +13,7 @@ from .errors import (
     StoreError,
     StoreUnavailable,
     TerminalError,
+    Throttled,
     UnknownTask,
 )
 from .model import NewStep, Status, Step, StepFilter, StepRecord
@@ -36,7 +37,7 @@ __all__ = [
     # submit and look
     "connect", "Queue", "NewStep", "Step", "StepRecord", "StepFilter", "Status",
     # handle
-    "task", "TaskRegistry", "TerminalError",
+    "task", "TaskRegistry", "TerminalError", "Throttled",
     # call again
     "with_backoff", "BackoffConfig", "RetryBudget",
     # protect what handlers call

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class CommandRunner:
-    """One per pod. `running()` counts the steps that run; `drain()` makes the pod finish them and leave.
+    """One per pod. `running()` counts the steps that run; `drain()` makes the pod finish them and leave,
+    `reset_plans(name)` makes a leader forget what it knows of a throttle.
 
     A command whose answer does not reach the store is heard again at the next beat: each may be carried out twice.
     """
@@ -30,9 +31,10 @@ class CommandRunner:
         *,
         running: Callable[[], int],
         drain: Callable[[], None],
+        reset_plans: Callable[[str], None],
     ) -> None:
         self._store, self._who, self._recovery = store, who, recovery
-        self._running, self._drain = running, drain
+        self._running, self._drain, self._reset_plans = running, drain, reset_plans
         self._recovering: threading.Thread | None = None
 
     def run(self, commands: Iterable[Command]) -> None:
@@ -78,7 +80,10 @@ class CommandRunner:
                 self._drain()
                 return f"draining; {self._running()} steps are still running"
             case CommandKind.RESET_THROTTLE:
-                reset_throttle(str(command.args.get("name")))
-                return f"throttle {command.args.get('name')} reset"
+                name = str(command.args.get("name"))
+                if command.target == "*":  # one pod alone does not start the fleet's limit anew
+                    self._reset_plans(name)
+                reset_throttle(name)
+                return f"throttle {name} reset"
             case _:
                 raise FleetQError(f"this pod does not know the command {command.kind!r}")

@@ -57,6 +57,7 @@ class Config(BaseModel):
     retention_days: float = Field(7.0, gt=0, le=3650, description="days a completed step is kept")
     failed_retention_days: float = Field(30.0, gt=0, le=3650, description="days a dead letter is kept")
     sample_interval: Seconds = Field(10.0, description="seconds between samples for the charts")
+    throttle_exchange: Seconds = Field(2.0, description="seconds between exchanges of a throttle that the fleet shares")
     data_dir: Path = Field(Path(".fleetq"), description="folder for this machine's outbox, uploads and recovery log")
     sqlite_busy_timeout: Seconds = Field(10.0, description="seconds to wait for the database file's write lock")
     sqlite_synchronous: str = Field("FULL", description="FULL survives a power cut; NORMAL may lose the last commits")

@@ -67,6 +67,17 @@ class TerminalError(FleetQError):
     """Raised by a handler to fail its step for good: no retry can help."""
 
 
+class Throttled(FleetQError):
+    """Raised by a handler to hand its step back: it is claimed again after `retry_after_s`, and no retry is used.
+
+    Without a time it comes back after a random wait that grows with the number of its deferrals.
+    """
+
+    def __init__(self, message: str = "throttled", retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
 class StepTimeout(FleetQError):
     """A handler ran past the time limit of its task."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from .clock import Clock
 from .config import Config
 from .errors import PodSuperseded
+from .exchange import Exchange
 from .model import Beat, BeatState, Identity, Step
 from .store import Store
 from .worker.counters import Counters
@@ -38,8 +39,8 @@ class _Moment:
 class Heartbeat:
     """One per pod, on a thread and a connection of its own, so that a slow claim never makes the pod look dead.
 
-    `drop_unless(held)` drops buffered steps that are not ours any more; `on_beat(beat, lapsed)` tells the pod
-    what was heard, and whether the lease had run out before.
+    `drop_unless(held)` drops buffered steps that are not ours any more; `on_beat(beat, lapsed)` tells the pod what was
+    heard, and whether the lease had run out before. Beats in between, for the exchange of throttles, tidy nothing up.
     """
 
     def __init__(
@@ -52,14 +53,17 @@ class Heartbeat:
         ledger: ClaimLedger,
         counters: Counters,
         *,
+        exchange: Exchange,
         meta: Callable[[], Mapping[str, Any]],
         drop_unless: Callable[[set[tuple[str, str]]], list[Step]],
         on_beat: Callable[[Beat, bool], None],
     ) -> None:
         self._store, self._who, self._config, self._clock = store, who, config, clock
         self._lease, self._ledger, self._counters = lease, ledger, counters
+        self._exchange = exchange
         self._meta, self._drop_unless, self._on_beat = meta, drop_unless, on_beat
         self._previous: _Moment | None = None
+        self._tidied: _Moment | None = None
 
     def register(self) -> None:
         """Take the pod's row over, for the first time or after it was purged."""
@@ -69,8 +73,9 @@ class Heartbeat:
 
     def run_once(self) -> float:
         """Beat once. Raises PodSuperseded when another process owns the pod's row."""
+        meta = {**self._meta(), **self._exchange.prepare()}
         sent = self._clock.monotonic()
-        beat = self._store.beat(self._who, self._meta(), self._config.dead_pod_threshold)
+        beat = self._store.beat(self._who, meta, self._config.dead_pod_threshold)
         moment = _Moment(beat.now_ts, sent, self._clock.monotonic())
         if beat.state is BeatState.SUPERSEDED:
             raise PodSuperseded(
@@ -90,10 +95,22 @@ class Heartbeat:
             # Pods that have not beaten since look dead by the new time; they get a threshold to be heard again.
             log.warning("the store's clock has jumped by %.0f s; judging no silent pod for a while", jumped_s)
         lapsed = self._lease.renew(sent, unsteady=jumped)
-        self._release_unknown_claims()
         self._previous = moment
+        self._exchange.adopt(beat)
+        if self._is_regular(sent):
+            self._release_unknown_claims()
+            self._tidied = moment
+        else:
+            self._counters.exchanges += 1
         self._on_beat(beat, lapsed)
-        return self._config.heartbeat_interval
+        return min(self._config.heartbeat_interval, self._exchange.interval_s or self._config.heartbeat_interval)
+
+    def _is_regular(self, sent: float) -> bool:
+        """Whether the beat is due without the exchange, or would have come anyway."""
+        extra_s = self._exchange.interval_s
+        if extra_s is None or self._tidied is None:
+            return True
+        return sent >= self._tidied.sent + self._config.heartbeat_interval - extra_s / 2
 
     def _drop_lost_claims(self) -> None:
         lost = self._drop_unless(self._store.held_claims(self._who))
@@ -101,9 +118,9 @@ class Heartbeat:
         log.warning("this pod was silent for too long; %d claimed steps were given away meanwhile", len(lost))
 
     def _release_unknown_claims(self) -> None:
-        # Only claims from before the previous beat: those of newer ones may be on their way to the ledger.
-        if self._previous is not None:
-            count = self._store.release_unknown(self._who, self._ledger.tokens(), self._previous.now_ts)
+        # Only claims from before the last time: those of newer ones may be on their way to the ledger.
+        if self._tidied is not None:
+            count = self._store.release_unknown(self._who, self._ledger.tokens(), self._tidied.now_ts)
             if count:
                 self._counters.unknown_released += count
                 log.warning("released %d claims whose replies were lost", count)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NoReturn
+
+from .errors import Throttled
+
+MAX_DEFER_S = 86_400.0
 
 JSON = Any  # None | bool | int | float | str | list[JSON] | dict[str, JSON]
 
@@ -23,7 +27,7 @@ class Status(StrEnum):
 # Every move a step may make; the contract tests hold all SQL against it.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.CLAIMED, Status.FAILED}),  # claim; cancel
-    Status.CLAIMED: frozenset({Status.COMPLETED, Status.FAILED, Status.PENDING}),  # settle; release or recovery
+    Status.CLAIMED: frozenset({Status.COMPLETED, Status.FAILED, Status.PENDING}),  # settle; defer, release, recovery
     Status.FAILED: frozenset({Status.PENDING}),  # retry by the leader, requeue by an operator
     Status.COMPLETED: frozenset(),
 }
@@ -61,6 +65,7 @@ class ClaimedRow:
     retry_count: int
     created_ts: float
     claim_token: str
+    deferrals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +79,41 @@ class Step:
     claim_token: str
     pod_id: str
     created_ts: float = 0.0
+    deferrals: int = 0
 
     @property
     def task_type(self) -> str:
         """The name of the task that handles this step."""
         return str(self.payload["task_type"])
 
+    def __getitem__(self, field: str) -> Any:
+        """A field by its name, in any case: `step["PAYLOAD"]` is `step.payload`. Raises KeyError for any other."""
+        name = field.lower()
+        if name not in self.__slots__:
+            raise KeyError(field)
+        return getattr(self, name)
+
+    def defer(self, seconds: float | None = None, reason: str = "") -> NoReturn:
+        """Hand the step back from inside its handler; nobody claims it for `seconds`, and no retry is used.
+
+        `seconds` goes from 0 to 86,400; without it the wait is random and grows with the number of deferrals. Works by
+        raising Throttled. Raises ValueError for any other `seconds`.
+        """
+        if seconds is not None and not _is_delay(seconds):
+            raise ValueError(f"step.defer({seconds!r}): must be a number of seconds from 0 to {MAX_DEFER_S:,.0f}")
+        raise Throttled(reason or "deferred by its handler", seconds)
+
+
+def _is_delay(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= MAX_DEFER_S
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One row of STEP_TRACKER, whole. `history` lists the attempts that did not complete."""
+    """One row of STEP_TRACKER, whole. `history` lists the attempts that did not complete.
+
+    `due_ts` is set while a step that was handed back waits; `deferrals` says how often it has been.
+    """
 
     step_id: str
     task_type: str
@@ -105,6 +135,8 @@ class StepRecord:
     error: str | None
     history: list[dict[str, JSON]]
     recovery_run_id: str | None
+    due_ts: float | None = None
+    deferrals: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -119,7 +151,11 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended. `retry_delay_s` is None where no retry may follow (success, or a terminal failure)."""
+    """How one attempt ended: completed, failed, or pending where the handler handed its step back.
+
+    `retry_delay_s` is None where no retry may follow (success, or a terminal failure). A step that was handed back is
+    due that long after the store has heard of it; None is at once.
+    """
 
     step_id: str
     claim_token: str
@@ -212,6 +248,8 @@ class Beat:
     leader_pod_id: str | None = None
     paused: bool = False
     commands: tuple[Command, ...] = ()
+    throttle_plans: Mapping[str, JSON] = field(default_factory=dict)  # as the leader has published them
+    throttles_reported: bool = False  # to the leader: whether some living pod uses a throttle of the fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +337,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How many steps are in each status, and how long the oldest pending one has waited."""
+    """How many steps are in each status, and how long the oldest pending one that may be claimed has waited.
+
+    `deferred` counts those of the pending that were handed back and are not due yet.
+    """
 
     now_ts: float
     pending: int = 0
@@ -308,6 +349,7 @@ class QueueStats:
     failed: int = 0
     dead_letters: int = 0
     oldest_pending_ts: float | None = None
+    deferred: int = 0
 
     def by_status(self) -> dict[str, int]:
         """The counts under the specification's names."""
@@ -322,3 +364,42 @@ class QueueStats:
 def format_ts(ts: float | None) -> str | None:
     """`ts` as the specification prints times: `2026-01-17 12:34:56`, UTC."""
     return None if ts is None else datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleSample:
+    """One throttle of one pod at one moment, as the pod published it; None where it did not.
+
+    `requests`, `refused` and `timeouts` are totals since the pod's process started or the throttle was reset.
+    """
+
+    name: str
+    pod_id: str
+    sampled_ts: float
+    limit: int | None
+    in_flight: int | None
+    waiting: int | None
+    p95_s: float | None
+    baseline_s: float | None
+    requests: int | None
+    refused: int | None
+    timeouts: int | None
+    fleet_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleChange:
+    """Why a limit moved: a run of `times` like changes, the last of them at `at_ts`.
+
+    `pod_id` is '*' for the limit of the whole fleet, as its leader planned it. `n` numbers the changes of a process.
+    """
+
+    name: str
+    pod_id: str
+    incarnation: str
+    n: int
+    at_ts: float
+    before: int | None
+    after: int
+    reason: str
+    times: int

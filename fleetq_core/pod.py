@@ -6,16 +6,18 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .clock import Clock, SystemClock
 from .command_runner import CommandRunner
 from .config import Config
 from .errors import FleetQError, StoreError
+from .exchange import Exchange
 from .heartbeat import Heartbeat
 from .ids import new_token
 from .leader.housekeeping import Retention, Sampler
+from .leader.planner import Planner
 from .leader.recovery import Recovery
 from .loop import Loop
 from .model import Beat, Identity
@@ -24,10 +26,12 @@ from .signals import on_stop
 from .store import Store
 from .tasks import TaskRegistry, default_registry, load_handlers
 from .throttle import all_throttles
+from .throttle.wake import on_wake
 from .version import VERSION
 from .worker.claimer import Claimer
 from .worker.counters import Counters
 from .worker.executor import Executor
+from .worker.gates import Gates
 from .worker.lease import Lease
 from .worker.ledger import ClaimLedger
 from .worker.outbox import check_writable
@@ -88,6 +92,7 @@ class Pod:
         for loop in self._loops:
             loop.start()
         self._submitters.on_submit = self._claim_loop.poke
+        on_wake.add(self._beat_loop.poke)
         log.info(
             "pod %s is up: %d of %d slots, store %s, tasks %s",
             self.who.pod_id, self.config.capacity, self.config.max_parallelism, self.config.store,
@@ -124,6 +129,7 @@ class Pod:
             self._state = "stopping"
             log.info("pod %s is stopping", self.who.pod_id)
             self._submitters.on_submit = None
+            on_wake.discard(self._beat_loop.poke)
             if self._signal is not None:
                 self._signal.interrupt()
             self._watch_loop.stop(JOIN_S)
@@ -171,24 +177,31 @@ class Pod:
         self.lease = Lease(clock, config.dead_pod_threshold, config.lease_margin_s, config.heartbeat_interval)
         self._ledger = ClaimLedger()
         self._settler = Settler(settle_queue, self._ledger, self.counters, config.data_dir / "outbox", LINGER_S)
+        gates = Gates(self.tasks)
         self._executor = Executor(
             claim_queue, self.tasks, clock,
             capacity=config.capacity, may_start=self.lease.is_valid, on_outcome=self._settler.add,
             on_room=self._on_room, on_deadline=lambda: self._deadline_loop.poke(),
+            gates=gates, on_shut=lambda: self._claim_loop.poke(),
         )  # fmt: skip
         self._claimer = Claimer(
-            claim_queue, self._executor, self._ledger, self.counters, config, clock, self._may_claim
+            claim_queue, self._executor, self._ledger, self.counters, config, clock, self._may_claim, gates
+        )
+        planner = Planner(clock, config.throttle_exchange)
+        exchange = Exchange(
+            beat_store, self.who, planner, lambda: self._leads, config.throttle_exchange, config.dead_pod_threshold
         )
         self._heartbeat = Heartbeat(
-            beat_store, self.who, config, clock, self.lease, self._ledger, self.counters,
+            beat_store, self.who, config, clock, self.lease, self._ledger, self.counters, exchange=exchange,
             meta=self.meta, drop_unless=self._executor.drop_unless, on_beat=self._on_beat,
         )  # fmt: skip
         self.recovery = Recovery(
             lead_store, self.who, config, clock, leads=lambda: self._leads, holds_off=self.lease.holds_off
         )
         self._command_runner = CommandRunner(
-            beat_store, self.who, self.recovery, running=lambda: self._executor.load()[0], drain=self._drain
-        )
+            beat_store, self.who, self.recovery, running=lambda: self._executor.load()[0], drain=self._drain,
+            reset_plans=planner.reset,
+        )  # fmt: skip
         sampler = Sampler(lead_store, self.who, config, lambda: self._leads)
         retention = Retention(lead_store, config, lambda: self._leads)
         self._claim_loop = self._loop("claim", self._claimer.run_once)
@@ -206,6 +219,7 @@ class Pod:
         )  # fmt: skip
         self._settler.poke = self._settle_loop.poke
         self._settler.on_clear = self._claim_loop.poke
+        self._settler.on_deferred = self._on_deferred
 
     def _opened(self) -> Store:
         store = self._open()
@@ -238,6 +252,10 @@ class Pod:
     def _on_room(self) -> None:
         if self._claimer.hungry:
             self._claim_loop.poke()
+
+    def _on_deferred(self, delays: Sequence[float]) -> None:
+        self._claimer.expect(delays)
+        self._claim_loop.poke()  # it may wait for longer than that
 
     def _on_beat(self, beat: Beat, lapsed: bool) -> None:
         led, self._leads = self._leads, beat.leader == self.who.incarnation
@@ -307,6 +325,7 @@ class Pod:
             "claimed": counters.claimed,
             "completed": counters.completed,
             "failed": counters.failed,
+            "deferred": counters.deferred,
             "timed_out": stats.timed_out,
             "released": counters.released,
             "stale_refused": counters.stale_refused,
@@ -315,6 +334,7 @@ class Pod:
             "outbox": self._settler.waiting,
             "last_errors": counters.last_errors,
             "tasks": [task.name for task in self.tasks.all()],
-            "throttles": {name: throttle.stats() for name, throttle in all_throttles().items()},
+            "exchanges": counters.exchanges,
+            "throttles": {name: throttle.publication() for name, throttle in all_throttles().items()},
             "clock_ts": self._clock.now(),
         }

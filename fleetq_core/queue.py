@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from .errors import InvalidPayload, StepConflict, TerminalError
 from .ids import STEP_ID, new_id, new_step_id, new_token
 from .model import (
     JSON,
+    MAX_DEFER_S,
     BeatState,
     ClaimedRow,
     CommandRecord,
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 SUBMIT_SET = 500  # steps for each insert statement
 LOOK_AGAIN_S = 1.0  # a caller that waits for a step looks at least this often
 MAX_ERROR_CHARS = 8_000
+DEFER_BASE_S = 1.0  # the window of a deferral without a time: doubled with each, up to the most
+DEFER_MOST_S = 30.0
 MAX_BULK = 10_000  # steps that one operator action may touch
 PRIORITY_LIMIT = 2**31 - 1
 STORE_OPERATOR = "(store)"  # answers commands that need no pod
@@ -125,9 +129,12 @@ class Queue:
             self.store.register_pod(self.who, {"state": "client"})
         return self.claim_as(new_token(), limit)
 
-    def claim_as(self, claim_token: str, limit: int) -> list[Step]:
-        """Claim under a token of the caller's; the same token again returns the same claim."""
-        rows = self.store.claim_steps(self.who, claim_token, limit, self.config.dead_pod_threshold)
+    def claim_as(self, claim_token: str, limit: int, caps: Mapping[str, int] | None = None) -> list[Step]:
+        """Claim under a token of the caller's; the same token again returns the same claim.
+
+        `caps` says of how many steps to take at most of each task type that it names.
+        """
+        rows = self.store.claim_steps(self.who, claim_token, limit, self.config.dead_pod_threshold, caps)
         return [step for row in rows if (step := self._step(row)) is not None]
 
     def _step(self, row: ClaimedRow) -> Step | None:
@@ -141,8 +148,9 @@ class Queue:
             self.settle([Outcome(row.step_id, row.claim_token, Status.FAILED, 0.0, error=error)])
             return None
         return Step(
-            row.step_id, payload, row.priority, row.retry_count, row.claim_token, self.who.pod_id, row.created_ts
-        )
+            row.step_id, payload, row.priority, row.retry_count, row.claim_token, self.who.pod_id, row.created_ts,
+            row.deferrals,
+        )  # fmt: skip
 
     def complete_step(self, step: Step, result: JSON = None, *, run_s: float = 0.0) -> bool:
         """Write a step's result. False: the claim was lost meanwhile, and the result is not wanted any more."""
@@ -160,16 +168,26 @@ class Queue:
     def failed(self, step: Step, error: str | BaseException, run_s: float) -> Outcome:
         """The outcome of a handler that raised; errors that no retry can cure carry no delay."""
         terminal = isinstance(error, (TerminalError, InvalidPayload))
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")
         delay = full_jitter(step.retry_count, self.config.retry_base_delay, self.config.retry_max_delay)
         return Outcome(
             step.step_id,
             step.claim_token,
             Status.FAILED,
             run_s,
-            error=text[:MAX_ERROR_CHARS],
+            error=_error_text(error),
             retry_delay_s=None if terminal else delay,
+        )
+
+    def deferred(self, step: Step, reason: str | BaseException, run_s: float, delay_s: float | None = None) -> Outcome:
+        """The outcome of a handler that handed its step back for `delay_s` seconds; no retry is counted.
+
+        Without a usable delay a random one is drawn from a window that grows with the number of the step's deferrals.
+        """
+        if delay_s is None or not math.isfinite(delay_s):
+            delay_s = full_jitter(step.deferrals, DEFER_BASE_S, DEFER_MOST_S)
+        delay_s = min(max(0.0, delay_s), MAX_DEFER_S)
+        return Outcome(
+            step.step_id, step.claim_token, Status.PENDING, run_s, error=_error_text(reason), retry_delay_s=delay_s
         )
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
@@ -275,6 +293,11 @@ class Queue:
     def close(self) -> None:
         """Close the store's connection."""
         self.store.close()
+
+
+def _error_text(error: str | BaseException) -> str:
+    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")[:MAX_ERROR_CHARS]
 
 
 def _pause(seconds: float) -> None:

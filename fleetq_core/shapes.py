@@ -73,6 +73,8 @@ def step_view(record: StepRecord) -> dict[str, JSON]:
         "payload": record.payload,
         "retry_count": record.retry_count,
         "priority": record.priority,
+        "due_ts": format_ts(record.due_ts),
+        "deferrals": record.deferrals,
         "created_ts": format_ts(record.created_ts),
         "last_update_ts": format_ts(record.last_update_ts),
         "result": record.result,
@@ -117,23 +119,39 @@ def published_throttles(
     found: dict[str, dict[str, dict[str, JSON]]] = {}
     for pod in pods:
         throttles = pod.meta.get("throttles") if pod.is_alive(now_ts, threshold_s) else None
-        for name, figures in (throttles or {}).items():
-            # JSON has no NaN: a latency that nobody has measured yet is null.
-            clean = {key: None if _is_nan(value) else value for key, value in figures.items()}
-            found.setdefault(name, {})[pod.pod_id] = clean
+        for name, figures in throttles.items() if isinstance(throttles, dict) else ():
+            if isinstance(figures, dict):
+                found.setdefault(name, {})[pod.pod_id] = _without_nan(figures)
     return found
 
 
 def throttle_view(by_pod: Mapping[str, Mapping[str, JSON]]) -> dict[str, JSON]:
-    """One throttle of the whole fleet: capacities and counts are sums, latencies those of the slowest pod."""
-    view: dict[str, JSON] = {name: sum(figures.get(name) or 0 for figures in by_pod.values()) for name in _SUMMED}
+    """One throttle of the whole fleet: capacities and counts are sums, latencies those of the slowest pod.
+
+    `fleet_limit` is the limit of all pods together, where its scope is the fleet and its leader has planned one.
+    """
+    view: dict[str, JSON] = {name: sum(_numbers(by_pod, name)) for name in _SUMMED}
     requests = view["total_requests"]
     view["throttle_rate"] = round(view["total_throttles"] / requests, 4) if requests else 0.0
     for name in ("current_p95_latency", "baseline_latency"):
-        measured = [figures[name] for figures in by_pod.values() if figures.get(name) is not None]
-        view[name] = max(measured, default=None)
+        view[name] = max(_numbers(by_pod, name), default=None)
+    scopes = {str(figures["scope"]) for figures in by_pod.values() if "scope" in figures}
+    if scopes:
+        view["scope"] = "fleet" if "fleet" in scopes else "pod"
+        view["fleet_limit"] = max(_numbers(by_pod, "fleet_limit"), default=None)
+        view |= {name: sum(_numbers(by_pod, name)) for name in ("total_timeouts", "waiting")}
     return view | {"pods": {pod_id: dict(figures) for pod_id, figures in by_pod.items()}}
 
 
-def _is_nan(value: JSON) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _numbers(by_pod: Mapping[str, Mapping[str, JSON]], name: str) -> list[int | float]:
+    found = [figures.get(name) for figures in by_pod.values()]
+    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _without_nan(value: JSON) -> JSON:
+    """JSON has no NaN: what nobody has measured yet is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

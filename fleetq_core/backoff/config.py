@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from fleetq_core.errors import ConfigError, TerminalError
+from fleetq_core.errors import ConfigError, TerminalError, Throttled
 
 from .budget import RetryBudget
 from .delays import calculate_delay
@@ -50,8 +50,8 @@ class BackoffConfig:
         _warn_if_broad(self.retry_on)
 
     def retries(self, error: BaseException) -> bool:
-        """Whether `error` may be retried. Never a TerminalError, a cancellation, or a word to stop the process."""
-        if not isinstance(error, Exception) or isinstance(error, TerminalError):
+        """Whether `error` may be retried. Never TerminalError, Throttled, cancellation or a word to stop."""
+        if not isinstance(error, Exception) or isinstance(error, TerminalError | Throttled):
             return False
         if isinstance(self.retry_on, type | tuple):
             return isinstance(error, self.retry_on)

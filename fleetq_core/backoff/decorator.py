@@ -50,8 +50,8 @@ def with_backoff(
     config           all of the above as one BackoffConfig, in place of them
 
     Raises the last exception itself, with a note of how many attempts were made, in how many seconds and why no more.
-    TerminalError, cancellation, KeyboardInterrupt, SystemExit and GeneratorExit pass through at once. At decoration:
-    ConfigError for a wrong setting, TypeError for generator functions, a UserWarning for retry_on=Exception.
+    TerminalError, Throttled, cancellation, KeyboardInterrupt, SystemExit and GeneratorExit pass through at once. At
+    decoration: ConfigError for a wrong setting, TypeError for generator functions, UserWarning for retry_on=Exception.
     Sources: Brooker, "Exponential Backoff And Jitter", AWS 2015 (delays); Finagle's RetryBudget (budget).
     """
     given = BackoffConfig(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fleetq_core.model import (
+    JSON,
     Beat,
     ClaimedRow,
     CommandRecord,
@@ -26,6 +27,8 @@ from fleetq_core.model import (
     StepFilter,
     StepRecord,
     StepRow,
+    ThrottleChange,
+    ThrottleSample,
 )
 
 
@@ -78,15 +81,26 @@ class StepStore(Protocol):
         """Add the steps whose step_id is new, leave the others alone; returns how many were new."""
         ...
 
-    def claim_steps(self, who: Identity, claim_token: str, limit: int, threshold_s: float) -> list[ClaimedRow]:
-        """Claim up to `limit` pending steps for a living pod, best first.
+    def claim_steps(
+        self,
+        who: Identity,
+        claim_token: str,
+        limit: int,
+        threshold_s: float,
+        caps: Mapping[str, int] | None = None,
+    ) -> list[ClaimedRow]:
+        """Claim up to `limit` pending steps that are due for a living pod, best first.
 
-        The same token again returns the same claim, whether or not the first reply arrived.
+        At most `caps[type]` of each task type that is named there; a type at 0 is passed over. A type with a cap may
+        hide steps of others behind it: after a claim that reached a cap, claim again with that cap at 0. The same token
+        again returns the same claim, whether or not the first reply arrived.
         """
         ...
 
     def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
         """Write outcomes; returns the (step_id, claim_token) pairs that stand in the store as written.
+
+        An outcome of status pending gives its step back, due after its delay, without counting a retry.
 
         A pair that is missing was refused: the claim was lost meanwhile and the step belongs to someone else.
         """
@@ -137,7 +151,11 @@ class PodStore(Protocol):
         ...
 
     def beat(self, who: Identity, meta: Mapping[str, Any], threshold_s: float) -> Beat:
-        """Renew the lease of `who` if it still owns its row; read the leader, the pause and open commands."""
+        """Renew the lease of `who` if it still owns its row; read leader and plans, pause, open commands."""
+        ...
+
+    def throttle_reports(self, threshold_s: float) -> dict[str, JSON]:
+        """What living pods publish of their use of fleet throttles, by pod_id; pods that use none are left out."""
         ...
 
     def mark_down(self, who: Identity) -> None:
@@ -181,15 +199,26 @@ class LeaderStore(Protocol):
         ...
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
-        """Write one sample of the fleet, if `leader` leads and none was written in the last half interval."""
+        """Write one sample of the fleet and its throttles, if `leader` leads and none is younger than half an interval.
+
+        With it goes why limits have moved. Nonsense in what a pod publishes is left out.
+        """
         ...
 
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
         """Samples from `since_ts` on, oldest first; at most the newest `limit`."""
         ...
 
+    def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
+        """Samples of throttles (of one, with `name`) from `since_ts` on, oldest first; at most the newest `limit`."""
+        ...
+
+    def list_throttle_changes(self, limit: int, since_ts: float = 0.0, name: str | None = None) -> list[ThrottleChange]:
+        """Why limits moved, from `since_ts` on, newest first."""
+        ...
+
     def purge(self, completed_before: float, failed_before: float, limit: int) -> dict[str, int]:
-        """Delete up to `limit` old rows of each kind (steps, samples, runs, commands, pods); returns the counts."""
+        """Delete up to `limit` old rows of each kind (steps, samples, runs, commands, pods, …); returns the counts."""
         ...
 
 

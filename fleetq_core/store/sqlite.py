@@ -10,6 +10,7 @@ from typing import Any
 
 from fleetq_core.clock import Clock
 from fleetq_core.model import (
+    JSON,
     Beat,
     BeatState,
     ClaimedRow,
@@ -26,6 +27,8 @@ from fleetq_core.model import (
     StepFilter,
     StepRecord,
     StepRow,
+    ThrottleChange,
+    ThrottleSample,
 )
 
 from . import sqlite_rows as rows
@@ -41,6 +44,14 @@ _STATUS_INDEX = {
     Status.CLAIMED: "INDEXED BY step_claimed",
     Status.FAILED: "INDEXED BY step_failed",
 }
+
+
+def _claim_sql(*, capped: bool) -> str:
+    """The claim; its guards are written once, and only the choice of the best steps differs."""
+    if not capped:
+        return SQL["claim_steps"]
+    before, _, after = SQL["claim_steps"].split("/*best*/")
+    return before + SQL["claim_within"] + after
 
 
 class SqliteStore:
@@ -101,20 +112,39 @@ class SqliteStore:
             )
             return cursor.rowcount
 
-    def claim_steps(self, who: Identity, claim_token: str, limit: int, threshold_s: float) -> list[ClaimedRow]:
+    def claim_steps(
+        self,
+        who: Identity,
+        claim_token: str,
+        limit: int,
+        threshold_s: float,
+        caps: Mapping[str, int] | None = None,
+    ) -> list[ClaimedRow]:
         bind = {"pod_id": who.pod_id, "incarnation": who.incarnation, "token": claim_token}
+        capped = json.dumps(list((caps or {}).items()))
         claimed: list[Any] = []
-        if self._rows("any_pending"):  # a look costs microseconds, the write lock costs a commit
-            _, claimed = self._write("claim_steps", limit=limit, threshold=threshold_s, **bind)
+        # A look costs microseconds, the write lock costs a commit.
+        if self._rows("any_claimable", caps=capped, now=self._clock.now())[0][0]:
+            limits = {"limit": limit, "threshold": threshold_s} | ({"caps": capped} if caps else {})
+            claimed = self._claim(_claim_sql(capped=bool(caps)), bind | limits)
         if not claimed:
             claimed = self._rows("read_claim", **bind)
         # RETURNING promises no order.
         return sorted((ClaimedRow(*row) for row in claimed), key=lambda r: (-r.priority, r.created_ts, r.step_id))
 
+    def _claim(self, sql: str, bind: Mapping[str, Any]) -> list[Any]:
+        with self._db.write() as db:
+            now = self._clock.now()
+            db.execute(SQL["promote_due"], {"now": now})
+            return db.execute(sql, {**bind, "now": now}).fetchall()
+
     def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
         done = [(o.step_id, o.claim_token, o.result, o.run_s) for o in outcomes if o.status is Status.COMPLETED]
         failed = [
             (o.step_id, o.claim_token, o.error, o.run_s, o.retry_delay_s) for o in outcomes if o.status is Status.FAILED
+        ]
+        deferred = [
+            (o.step_id, o.claim_token, o.error, o.retry_delay_s) for o in outcomes if o.status is Status.PENDING
         ]
         landed = 0
         with self._db.write() as db:
@@ -124,6 +154,8 @@ class SqliteStore:
             if failed:
                 bind = {"outcomes": json.dumps(failed), "now": now, "max_retries": max_retries}
                 landed += db.execute(SQL["settle_failed"], bind).rowcount
+            if deferred:
+                landed += db.execute(SQL["settle_deferred"], {"outcomes": json.dumps(deferred), "now": now}).rowcount
         if landed == len(outcomes):
             return {(o.step_id, o.claim_token) for o in outcomes}
         return self._standing(outcomes)
@@ -132,7 +164,9 @@ class SqliteStore:
         found = self._rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
         standing = {(step_id, token): status for step_id, token, status in found}
         # A failure that the leader has requeued since keeps its token, and still counts as written.
-        after = {Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "pending")}
+        after = {
+            Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "retried"), Status.PENDING: ("deferred",),
+        }  # fmt: skip
         return {
             (o.step_id, o.claim_token)
             for o in outcomes
@@ -172,14 +206,15 @@ class SqliteStore:
             return rows.steps(db.execute(sql, {**bind, "limit": limit}).fetchall())
 
     def stats(self) -> QueueStats:
-        return QueueStats(self._clock.now(), *self._rows("stats")[0])
+        now = self._clock.now()
+        return QueueStats(now, *self._rows("stats", now=now)[0])
 
     # -- pods and commands --------------------------------------------------------------------------------------------
 
     def register_pod(self, who: Identity, meta: Mapping[str, Any]) -> float:
         with self._db.write() as db:
             now = self._clock.now()
-            db.execute(SQL["register_pod"], {**rows.identity(who), "meta": json.dumps(dict(meta)), "now": now})
+            db.execute(SQL["register_pod"], {**rows.identity(who), "meta": rows.published(meta), "now": now})
             return now
 
     def beat(self, who: Identity, meta: Mapping[str, Any], threshold_s: float) -> Beat:
@@ -187,11 +222,13 @@ class SqliteStore:
         with self._db.write() as db:
             now = self._clock.now()
             row = db.execute(SQL["read_pod"], bind).fetchone()
-            changed = db.execute(SQL["beat"], {**bind, "meta": json.dumps(dict(meta)), "now": now}).rowcount
+            changed = db.execute(SQL["beat"], {**bind, "meta": rows.published(meta), "now": now}).rowcount
         if not changed:
             return Beat(now, BeatState.MISSING if row is None else BeatState.SUPERSEDED)
         leader = self._rows("leader", now=now, threshold=threshold_s)
         leads = bool(leader) and leader[0][0] == who.incarnation
+        plans = self._rows("throttle_plans", leader=leader[0][0]) if leader else []
+        reported = leads and bool(self._rows("throttle_reports", now=now, threshold=threshold_s))
         pause = self._rows("pause_state", pod_id=who.pod_id)
         orders = self._rows("open_commands", pod_id=who.pod_id, now=now, birth=row[2], leads=leads)
         return Beat(
@@ -201,7 +238,13 @@ class SqliteStore:
             leader_pod_id=leader[0][1] if leader else None,
             paused=bool(pause) and pause[0][0] == "pause",
             commands=tuple(rows.command(order) for order in orders),
+            throttle_plans=rows.mapping(plans[0][0]) if plans else {},
+            throttles_reported=reported,
         )
+
+    def throttle_reports(self, threshold_s: float) -> dict[str, JSON]:
+        found = self._rows("throttle_reports", now=self._clock.now(), threshold=threshold_s)
+        return {pod_id: rows.mapping(reports) for pod_id, reports in found}
 
     def mark_down(self, who: Identity) -> None:
         self._write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
@@ -278,14 +321,30 @@ class SqliteStore:
         times = self._rows("sample_times", since=since)
         sample = rows.sample(now, since, self.stats(), deltas, times)
         sample = replace(sample, leader_pod_id=found[0][1])
-        changed, _ = self._write("insert_sample", bucket=int(now // interval_s), **rows.as_bind(sample))
+        bind = {"bucket": int(now // interval_s), "now": now, "threshold": threshold_s, **rows.identity(leader)}
+        with self._db.write() as db:
+            changed = db.execute(SQL["insert_sample"], bind | rows.as_bind(sample)).rowcount
+            db.execute(SQL["insert_throttle_samples"], bind)
+            db.execute(SQL["insert_throttle_changes"], bind)
+            db.execute(SQL["insert_throttle_plans"], bind)
         return sample if changed else None
 
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
         return [Sample(*row) for row in reversed(self._rows("list_samples", since=since_ts, limit=limit))]
 
+    def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
+        found = self._rows("list_throttle_samples", since=since_ts, limit=limit, throttle=name)
+        return [ThrottleSample(*row) for row in reversed(found)]
+
+    def list_throttle_changes(self, limit: int, since_ts: float = 0.0, name: str | None = None) -> list[ThrottleChange]:
+        found = self._rows("list_throttle_changes", since=since_ts, limit=limit, throttle=name)
+        return [ThrottleChange(*row) for row in found]
+
     def purge(self, completed_before: float, failed_before: float, limit: int) -> dict[str, int]:
         bind = {"completed_before": completed_before, "failed_before": failed_before, "limit": limit}
-        kinds = ("completed", "failed", "samples", "decisions", "runs", "commands", "answers", "pods")
+        kinds = (
+            "completed", "failed", "samples", "decisions", "runs", "commands", "answers", "pods", "throttles",
+            "changes",
+        )  # fmt: skip
         # A transaction each: a pod that waits to claim gets its turn in between.
         return {kind: self._write(f"purge_{kind}", **bind)[0] for kind in kinds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +31,7 @@ def _step(row: Sequence[Any]) -> StepRecord:
     (
         step_id, task_type, payload, priority, status, retry_count, max_retries, claimed_by, incarnation, token,
         created_ts, claimed_ts, finished_ts, last_update_ts, retry_ts, run_s, result, error, history, run,
+        due_ts, deferrals,
     ) = row  # fmt: skip
     return StepRecord(
         step_id=step_id,
@@ -53,6 +54,8 @@ def _step(row: Sequence[Any]) -> StepRecord:
         error=error,
         history=_lenient(history) or [],
         recovery_run_id=run,
+        due_ts=due_ts,
+        deferrals=deferrals,
     )
 
 
@@ -89,6 +92,20 @@ def conditions(where: StepFilter, after: PageKey | None) -> tuple[str, dict[str,
         parts.append("(created_ts, step_id) < (:after_ts, :after_id)")
         bind |= {"after_ts": after.created_ts, "after_id": after.step_id}
     return " AND ".join(parts), bind
+
+
+def mapping(text: object) -> dict[str, Any]:
+    """A JSON object that a pod has published; empty for anything else."""
+    value = _lenient(text) if isinstance(text, str) else None
+    return value if isinstance(value, dict) else {}
+
+
+def published(meta: Mapping[str, Any]) -> str:
+    """What a pod publishes, as JSON text. A figure that is NaN or infinite is null: SQLite reads no such JSON."""
+    try:
+        return json.dumps(dict(meta), allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(dict(meta)), parse_constant=lambda _: None))
 
 
 def identity(who: Identity) -> dict[str, Any]:

@@ -17,6 +17,8 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     LATENCY_HOLD = "latency hold"
     RESET = "reset"
+    FLEET_SHARE = "fleet share"
+    OWN_RULE = "own rule"
 
 
 @dataclass(frozen=True, slots=True)

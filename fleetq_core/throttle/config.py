@@ -17,7 +17,8 @@ class ThrottleConfig:
     """How one throttle learns. Limits are numbers of calls at once, factors lie between 0 and 1.
 
     `multiplicative_decrease=0.7` suits APIs with a rate limit and calls longer than its burst: a halving there costs
-    several calls' time. Raises ThrottleConfigError, which is a ConfigError and a ValueError.
+    several calls' time. With `scope="fleet"` the limits are those of all pods together, and the leader shares them out;
+    otherwise each pod learns alone. Raises ThrottleConfigError, which is a ConfigError and a ValueError.
     """
 
     initial_limit: int = 10
@@ -33,6 +34,7 @@ class ThrottleConfig:
     ceiling_memory: bool = True
     slow_start: bool = True
     event_log_size: int = 200
+    scope: str = "pod"
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -54,6 +56,7 @@ class ThrottleConfig:
         return []
 
 
+SCOPES = ("pod", "fleet")
 _SWITCHES = frozenset({"enable_latency_tracking", "ceiling_memory", "slow_start"})
 _FACTORS = frozenset({"multiplicative_decrease", "timeout_decrease"})
 
@@ -63,6 +66,8 @@ def _fault(name: str, value: object) -> str:
     if name in _SWITCHES:
         return "" if isinstance(value, bool) else "True or False"
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if name == "scope":
+        return "" if value in SCOPES else " or ".join(repr(scope) for scope in SCOPES)
     if name in _FACTORS:
         return "" if number and 0 < value < 1 else "a factor between 0 and 1"  # type: ignore[operator]
     if name == "latency_increase_threshold":

@@ -36,7 +36,9 @@ class LatencyGauge:
         self._until_full -= 1
         if self._until_full == 0:
             self._until_full = self._recent.maxlen or 1
-            self._p95s.append(p95(self._recent))
+            found = p95(self._recent)
+            # The first window counts as ten: with few behind it a slower one would be half of its own baseline.
+            self._p95s.extend([found] if self._p95s else [found] * WINDOWS)
 
     @property
     def current_p95_s(self) -> float | None:

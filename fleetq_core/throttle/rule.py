@@ -45,7 +45,9 @@ class LimitRule:
     def __init__(self, config: ThrottleConfig, rng: random.Random | None = None) -> None:
         self.config = config
         self.in_flight = 0
+        self.last_end_s = float("-inf")
         self.changes: deque[Change] = deque(maxlen=config.event_log_size)
+        self.change_count = 0
         self._rng = rng or random.Random()
         self._number = self._epoch = 0
         self._holds: list[float] = []
@@ -67,12 +69,14 @@ class LimitRule:
 
     def open_slots(self, now_s: float) -> int:
         """How many calls may start at this moment."""
+        return max(0, self.slots(now_s) - self.in_flight)
+
+    def slots(self, now_s: float) -> int:
+        """How many calls may be under way at this moment, with those that are: 0 while the throttle is shut."""
         holds = self._holds
         while holds and holds[0] <= now_s:
             heapq.heappop(holds)
-        if now_s < self.shut_until_s:
-            return 0
-        return max(0, self.limit - self.in_flight - len(holds))
+        return 0 if now_s < self.shut_until_s else max(0, self.limit - len(holds))
 
     def opens_at_s(self, now_s: float) -> float | None:
         """When time alone will open a slot, as far as is known now; None if only the end of a call can."""
@@ -91,6 +95,7 @@ class LimitRule:
     def end(self, now_s: float, flight: Flight) -> None:
         """The call is over, whatever came of it; a refused one keeps its slot a while longer."""
         self.in_flight -= 1
+        self.last_end_s = now_s
         if flight.hold_s > 0:
             heapq.heappush(self._holds, now_s + flight.hold_s)
 
@@ -98,11 +103,7 @@ class LimitRule:
 
     def success(self, now_s: float, flight: Flight | None = None, latency_s: float | None = None) -> None:
         """A call was answered after `latency_s`, or, where that is None and the flight is known, after its flight."""
-        if latency_s is None and flight is not None:
-            latency_s = now_s - flight.started_s
-        if latency_s is not None:
-            self.gauge.add(latency_s)
-        self._refused_in_a_row = 0
+        self._measure(now_s, flight, latency_s)
         if flight is not None:
             if flight.epoch != self._epoch:
                 return
@@ -159,6 +160,13 @@ class LimitRule:
 
     # -- moves --------------------------------------------------------------------------------------------------------
 
+    def _measure(self, now_s: float, flight: Flight | None, latency_s: float | None) -> None:
+        if latency_s is None and flight is not None:
+            latency_s = now_s - flight.started_s
+        if latency_s is not None:
+            self.gauge.add(latency_s)
+        self._refused_in_a_row = 0
+
     def _grow(self, now_s: float, reason: Reason) -> None:
         if self._too_slow(now_s):
             return
@@ -179,7 +187,7 @@ class LimitRule:
         config = self.config
         slow = config.enable_latency_tracking and self.gauge.over(config.latency_increase_threshold)
         if slow and not self._paused:
-            self.changes.append(Change(now_s, self.limit, self.limit, Reason.LATENCY_HOLD))
+            self._note(Change(now_s, self.limit, self.limit, Reason.LATENCY_HOLD))
         if slow:
             self._starting = False
         self._paused = slow
@@ -226,4 +234,8 @@ class LimitRule:
 
     def _log(self, now_s: float, before: int, reason: Reason) -> None:
         if self.limit != before or reason is Reason.RESET:
-            self.changes.append(Change(now_s, before, self.limit, reason))
+            self._note(Change(now_s, before, self.limit, reason))
+
+    def _note(self, change: Change) -> None:
+        self.changes.append(change)
+        self.change_count += 1

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Any
 
 from fleetq_core.clock import Clock, SystemClock
 
 from .changes import Change
 from .config import ThrottleConfig
+from .fleet import EXCHANGE_S, Plan, Report
 from .permit import Permit, ThrottleTimeout, held
+from .publication import publication
 from .rule import Flight, LimitRule
+from .shared_rule import SharedRule
 from .stats import Totals, figures
 from .waiters import LoopWaiter, ThreadWaiter, Waiter
+from .wake import on_wake
 
 
 class AdaptiveThrottle:
@@ -25,9 +30,11 @@ class AdaptiveThrottle:
 
     def __init__(self, name: str, config: ThrottleConfig | None = None, *, clock: Clock | None = None) -> None:
         self.name = name
+        self.backlog = 0  # calls that the pod's claim loop would start at once if it might; it says so here
         self.config = config or ThrottleConfig()
         self._monotonic = (clock or SystemClock()).monotonic
-        self._rule = LimitRule(self.config)
+        self._rule = SharedRule(self.config) if self.config.scope == "fleet" else LimitRule(self.config)
+        self._wakes = self.config.scope == "fleet"
         self._totals = Totals()
         self._waiting: deque[Waiter] = deque()
         self._abandoned: deque[Flight] = deque()
@@ -105,12 +112,64 @@ class AdaptiveThrottle:
         self._settle_abandoned()
         return found
 
+    def slots(self) -> int:
+        """How many calls may be under way now, with those that are: 0 while the downstream has asked for a pause."""
+        with self._lock:
+            found = self._rule.slots(self._monotonic())
+        self._settle_abandoned()
+        return found
+
+    def opens_in_s(self) -> float | None:
+        """Seconds until the pause that the downstream asked for is over; None if there is none."""
+        with self._lock:
+            left_s = self._rule.shut_until_s - self._monotonic()
+        self._settle_abandoned()
+        return left_s if left_s > 0 else None
+
     def changes(self) -> list[Change]:
         """The last changes of the limit with their reasons, oldest first; times are of the throttle's clock."""
         with self._lock:
             found = list(self._rule.changes)
         self._settle_abandoned()
         return found
+
+    def publication(self) -> dict[str, Any]:
+        """What the pod publishes of it: stats(), and the last changes with their age."""
+        with self._lock:
+            now_s = self._monotonic()
+            found = publication(self._rule, self._totals, len(self._waiting), now_s)
+        self._settle_abandoned()
+        return found
+
+    # -- a throttle of the fleet --------------------------------------------------------------------------------------
+
+    def idle_s(self) -> float:
+        """Seconds since a call was last under way or waiting; infinite if none ever was."""
+        with self._lock:
+            now_s = self._monotonic()
+            busy = self._rule.in_flight or self._waiting
+            found = 0.0 if busy else now_s - self._rule.last_end_s
+        self._settle_abandoned()
+        return found
+
+    def report(self) -> Report | None:
+        """What the leader has to know of this pod's use of it; None for a throttle of one pod."""
+        rule = self._rule
+        if not isinstance(rule, SharedRule):
+            return None
+        with self._lock:
+            found = rule.report(self._monotonic(), len(self._waiting) + self.backlog)
+        self._settle_abandoned()
+        return found
+
+    def adopt(self, plan: Plan, pod_id: str) -> None:
+        """Go by the leader's plan from now on. A throttle of one pod does not."""
+        rule = self._rule
+        if isinstance(rule, SharedRule):
+            with self._lock:
+                rule.adopt(self._monotonic(), plan, pod_id)
+                self._serve()
+            self._settle_abandoned()
 
     @property
     def waiting(self) -> int:
@@ -189,8 +248,11 @@ class AdaptiveThrottle:
             free = not self._waiting and self._rule.open_slots(now_s) > 0
             if free:
                 self._totals.requests += 1
+            wakes = self._wakes and not self._rule.in_flight and now_s > self._rule.last_end_s + EXCHANGE_S
             flight = self._rule.start(now_s) if free else None
         self._settle_abandoned()
+        if wakes:
+            on_wake()
         return flight
 
     def _join(self, waiter: Waiter, timeout_s: float | None) -> float | None:

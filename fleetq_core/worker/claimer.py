@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 import math
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from fleetq_core.clock import Clock
 from fleetq_core.config import Config
@@ -15,12 +18,16 @@ from fleetq_core.queue import Queue
 
 from .counters import Counters
 from .executor import Executor
+from .gates import Gates
 from .ledger import ClaimLedger
 
 log = logging.getLogger(__name__)
 
 MAX_CLAIM = 500
 SURPLUS_S = 0.25
+SHORTEST_WAIT_S = 0.001
+DUE_MARGIN_S = 0.01  # the store's clock may run a little slower than ours: a look too early would find nothing
+MOST_DUE_TIMES = 1000  # known in advance; the others are found by looking every claim_interval
 
 
 class Claimer:
@@ -35,16 +42,21 @@ class Claimer:
         config: Config,
         clock: Clock,
         may_claim: Callable[[], bool],
+        gates: Gates,
     ) -> None:
         self._queue, self._executor, self._ledger = queue, executor, ledger
         self._counters, self._config, self._clock = counters, config, clock
-        self._may_claim = may_claim
+        self._may_claim, self._gates = may_claim, gates
+        self._due: list[float] = []  # when steps that this pod handed back are due, by the monotonic clock
+        self._due_lock = threading.Lock()
         self._unanswered: tuple[str, int] | None = None
         self._round_trip_s: float | None = None
-        self.hungry = False  # whether a freed slot should claim at once: the queue held more than we took
+        # Whether a freed slot should claim at once: the queue held more than we took, or a throttle held us back.
+        self.hungry = False
 
     def run_once(self) -> float:
         """Claim once if there is room; returns the seconds until the next look."""
+        self.release(self._executor.take_shut_out())
         self._release_surplus()
         if not self._may_claim():
             return self._config.claim_interval
@@ -54,16 +66,45 @@ class Claimer:
         if want <= 0 or (want < ahead // 2 and self._executor.load()[1]):
             self.hungry = True
             return self._patience_s() if self._executor.load()[1] else self._config.claim_interval
-        steps = self._claim(token, want)
-        self.hungry = len(steps) == want
-        return 0.0 if self.hungry else jittered(self._config.claim_interval)
+        caps = self._gates.caps(self._executor.held_by_task)
+        self._forget_due()
+        steps = self._claim(token, want, caps)
+        taken = Counter(step.task_type for step in steps)
+        at_cap = [name for name, cap in caps.items() if taken[name] >= cap]
+        self.hungry = len(steps) == want or bool(at_cap)
+        self._gates.ask_for(want - len(steps) if at_cap else 0)
+        # A type that has just reached its cap may have hidden others; the next claim passes it over.
+        again = len(steps) == want or any(taken[name] for name in at_cap)
+        return 0.0 if again else self._pause_s()
 
-    def _claim(self, token: str, want: int) -> list[Step]:
+    def expect(self, delays: Sequence[float]) -> None:
+        """Steps were handed back for so many seconds: look again when they are due. From any thread."""
+        now = self._clock.monotonic()
+        with self._due_lock:
+            for delay in delays:
+                bisect.insort(self._due, now + delay + DUE_MARGIN_S)
+            del self._due[MOST_DUE_TIMES:]
+
+    def _forget_due(self) -> None:
+        with self._due_lock:
+            del self._due[: bisect.bisect_right(self._due, self._clock.monotonic())]
+
+    def _pause_s(self) -> float:
+        """After a claim that found nothing: until something may have changed that nobody tells this loop of."""
+        waits = [jittered(self._config.claim_interval)]
+        with self._due_lock:
+            waits += [due - self._clock.monotonic() for due in self._due[:1]]
+        opens_in_s = self._gates.opens_in_s()
+        if opens_in_s is not None:
+            waits.append(opens_in_s)
+        return max(SHORTEST_WAIT_S, min(waits))
+
+    def _claim(self, token: str, want: int, caps: Mapping[str, int]) -> list[Step]:
         # The token is known before the claim is sent, and is asked for again until the store has answered.
         self._unanswered = (token, want)
         self._ledger.asking(token)
         sent = self._clock.monotonic()
-        steps = self._queue.claim_as(token, want)
+        steps = self._queue.claim_as(token, want, caps or None)
         took = self._clock.monotonic() - sent
         self._unanswered = None
         self._ledger.granted(token, [step.step_id for step in steps])
@@ -72,12 +113,18 @@ class Claimer:
             self._counters.claimed += len(steps)
             log.debug("claimed %d steps", len(steps))
             if took < self._config.lease_margin_s:
-                self._executor.offer(steps)
+                self._offer(steps, caps)
             else:
                 # This pod may have died and been revived meanwhile, and its beat could not see a claim that was still
                 # on its way. The lease was good by a margin when the claim was sent, so a quicker answer is safe.
                 self.release(steps)
         return steps
+
+    def _offer(self, steps: list[Step], caps: Mapping[str, int]) -> None:
+        over = self._gates.surplus(steps, caps)
+        spare = {step.step_id for step in over}
+        self._executor.offer([step for step in steps if step.step_id not in spare])
+        self.release(over)
 
     def _ahead(self) -> int:
         """How many steps to hold in advance: what the slots finish during two round trips to the store."""

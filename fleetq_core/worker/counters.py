@@ -12,8 +12,10 @@ class Counters:
     claimed: int = 0
     completed: int = 0
     failed: int = 0
+    deferred: int = 0
     released: int = 0
     stale_refused: int = 0
     unknown_released: int = 0
     store_errors: int = 0
+    exchanges: int = 0  # heartbeats beyond the usual ones, for throttles of the fleet
     last_errors: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from fleetq_core.queue import Queue
 from fleetq_core.tasks import Task, TaskRegistry
 
 from .event_loop import EventLoop
+from .gates import Gates, deferral_of
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Executor:
     """A buffer of claimed steps and at most `capacity` of them running.
 
     `may_start()` is asked before each start: a pod whose lease has run out must not begin work that others may have.
-    `on_outcome(outcome)` receives every outcome; `on_room()` is called when the buffer runs low.
+    `on_outcome(outcome)` receives every outcome; `on_room()` is called when the buffer runs low, and `on_shut()` when
+    steps were put aside because their throttle has shut since they were claimed: `take_shut_out`.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Executor:
         on_outcome: Callable[[Outcome], None],
         on_room: Callable[[], None],
         on_deadline: Callable[[], None],
+        gates: Gates | None = None,
+        on_shut: Callable[[], None] = lambda: None,
     ) -> None:
         self.capacity = capacity
         self.low_water = 0
@@ -68,8 +72,10 @@ class Executor:
         self._queue, self._tasks, self._clock = queue, tasks, clock
         self._may_start, self._on_outcome, self._on_room = may_start, on_outcome, on_room
         self._on_deadline = on_deadline
+        self._gates, self._on_shut = gates or Gates(tasks), on_shut
         self._cond = threading.Condition()
         self._ready: deque[Step] = deque()
+        self._shut_out: list[Step] = []
         self._offered_at = 0.0
         self._running: set[Run] = set()
         self._deadlines: list[tuple[float, int, Run]] = []
@@ -106,6 +112,11 @@ class Executor:
         with self._cond:
             return len(self._running), len(self._ready)
 
+    def held_by_task(self) -> Counter[str]:
+        """How many steps of each task type run or are buffered."""
+        with self._cond:
+            return Counter(run.task.name for run in self._running) + Counter(step.task_type for step in self._ready)
+
     def running(self) -> list[tuple[Step, float, bool]]:
         """(step, seconds so far, given up) of each running attempt, longest first."""
         with self._cond:
@@ -128,15 +139,24 @@ class Executor:
         with self._cond:
             if self._clock.monotonic() - self._offered_at < older_than_s:
                 return []
-            steps = list(self._ready)
+            steps = [*self._ready, *self._shut_out]
             self._ready.clear()
+            self._shut_out.clear()
+            return steps
+
+    def take_shut_out(self) -> list[Step]:
+        """Take the steps that were put aside because their throttle has shut."""
+        with self._cond:
+            steps, self._shut_out = self._shut_out, []
             return steps
 
     def drop_unless(self, held: set[tuple[str, str]]) -> list[Step]:
         """After a lapsed lease: drop buffered steps that the store no longer counts as ours; returns them."""
         with self._cond:
-            lost = [step for step in self._ready if (step.step_id, step.claim_token) not in held]
+            waiting = [*self._ready, *self._shut_out]
+            lost = [step for step in waiting if (step.step_id, step.claim_token) not in held]
             self._ready = deque(step for step in self._ready if (step.step_id, step.claim_token) in held)
+            self._shut_out = [step for step in self._shut_out if (step.step_id, step.claim_token) in held]
             return lost
 
     def wake(self) -> None:
@@ -210,6 +230,11 @@ class Executor:
         except Exception as exc:
             self._on_outcome(self._queue.failed(step, exc, 0.0))
             return None
+        if task.throttle is not None and self._gates.is_shut(task):
+            # It would hold a slot while it waits for the throttle; another pod's throttle may be open.
+            self._shut_out.append(step)
+            self._on_shut()
+            return None
         run = Run(step, task, self._clock.monotonic())
         self._running.add(run)
         if task.timeout_s is not None:
@@ -252,6 +277,11 @@ class Executor:
             return self._queue.failed(run.step, exc, run_s)
 
     def _failed(self, run: Run, exc: BaseException) -> Outcome:
+        deferral = deferral_of(exc, run.task)
+        if deferral is not None:
+            log.debug("step %s is handed back: %s", run.step.step_id, deferral.reason)
+            run_s = self._clock.monotonic() - run.started
+            return self._queue.deferred(run.step, deferral.reason, run_s, deferral.delay_s)
         log.info("step %s failed: %s: %s", run.step.step_id, type(exc).__name__, exc)
         return self._queue.failed(run.step, exc, self._clock.monotonic() - run.started)
 

@@ -38,6 +38,7 @@ class Settler:
         self._linger = threading.Event()
         self.poke: Callable[[], None] = lambda: None
         self.on_clear: Callable[[], None] = lambda: None
+        self.on_deferred: Callable[[Sequence[float]], None] = lambda delays: None
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome in; it will be written soon, or kept on disk until it can be."""
@@ -119,15 +120,21 @@ class Settler:
     def _write(self, batch: Sequence[Outcome]) -> None:
         stands = self._queue.store.settle_steps(batch, self._queue.config.max_retries)
         self._ledger.forget([(o.step_id, o.claim_token) for o in batch])
+        delays = []
         for outcome in batch:
             if (outcome.step_id, outcome.claim_token) not in stands:
                 self._counters.stale_refused += 1
                 log.warning("step %s: outcome refused, the claim was lost meanwhile", outcome.step_id)
             elif outcome.status is Status.COMPLETED:
                 self._counters.completed += 1
+            elif outcome.status is Status.PENDING:
+                self._counters.deferred += 1
+                delays.append(outcome.retry_delay_s or 0.0)
             else:
                 self._counters.failed += 1
                 self._counters.last_errors = [
                     *self._counters.last_errors[-4:],
                     f"{outcome.step_id}: {outcome.error}"[:300],
                 ]
+        if delays:
+            self.on_deferred(delays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -25,6 +26,10 @@ def completed(step_id: str, token: str, result: str | None = None) -> Outcome:
 
 def failed(step_id: str, token: str, delay: float | None = 0.0, error: str = "boom") -> Outcome:
     return Outcome(step_id, token, Status.FAILED, 0.5, error=error, retry_delay_s=delay)
+
+
+def deferred(step_id: str, token: str, delay: float | None = 5.0, reason: str = "refused") -> Outcome:
+    return Outcome(step_id, token, Status.PENDING, 0.5, error=reason, retry_delay_s=delay)
 
 
 def get(store: Any, step_id: str) -> Any:
@@ -112,23 +117,26 @@ def test_complete_writes_the_result_once(s: Any) -> None:
     assert (record.status, record.result, record.run_s, record.claimed_by) == (Status.COMPLETED, {"n": 1}, 0.5, "pod-a")
 
 
-@pytest.mark.parametrize("outcome", [completed("a", "stale"), failed("a", "stale")])
+@pytest.mark.parametrize("outcome", [completed("a", "stale"), failed("a", "stale"), deferred("a", "stale")])
 def test_a_stale_token_settles_nothing(s: Any, outcome: Outcome) -> None:
     s.insert_steps([row("a")])
     s.claim_steps(ME, "t1", 1, THRESHOLD)
     assert s.settle_steps([outcome], 3) == set()
     record = get(s, "a")
     assert (record.status, record.claim_token, record.result, record.error) == (Status.CLAIMED, "t1", None, None)
+    assert record.deferrals == 0
 
 
-@pytest.mark.parametrize("late", [completed("a", "t1"), failed("a", "t1")])
-def test_the_first_outcome_stands(s: Any, late: Outcome) -> None:
+OUTCOMES = {"completed": completed("a", "t1", "1"), "failed": failed("a", "t1", 0.0), "deferred": deferred("a", "t1")}
+
+
+@pytest.mark.parametrize(("first", "late"), [*itertools.permutations(OUTCOMES, 2)])
+def test_the_first_outcome_stands(s: Any, first: str, late: str) -> None:
     s.insert_steps([row("a")])
     s.claim_steps(ME, "t1", 1, THRESHOLD)
-    first = failed("a", "t1", None) if late.status is Status.COMPLETED else completed("a", "t1", "1")
-    s.settle_steps([first], 3)
+    s.settle_steps([OUTCOMES[first]], 3)
     before = get(s, "a")
-    assert s.settle_steps([late], 3) == set()
+    assert s.settle_steps([OUTCOMES[late]], 3) == set()
     assert get(s, "a") == before
 
 

@@ -48,7 +48,7 @@ def test_a_newer_schema_is_refused(config: Config) -> None:
     db = sqlite3.connect(config.sqlite_path)
     db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(SchemaMismatch, match="has schema version 99, this program knows 1: upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"has schema version 99, this program knows \d+: upgrade"):
         open_store(config)
 
 
@@ -64,7 +64,7 @@ def test_an_older_schema_is_migrated_forward(config: Config, monkeypatch: pytest
     store = open_store(config)
     with store._db.read() as db:  # type: ignore[attr-defined]
         assert db.execute("SELECT step_id, failure FROM step_tracker").fetchall() == [("a", None)]
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert db.execute("PRAGMA user_version").fetchone()[0] == len(later)
     store.close()
 
 

@@ -23,7 +23,7 @@ MAKERS = {
     ("pending", "failed"): {"cancel_steps"},
     ("claimed", "completed"): {"settle_steps"},
     ("claimed", "failed"): {"settle_steps", "recover"},
-    ("claimed", "pending"): {"release_steps", "release_unknown", "recover"},
+    ("claimed", "pending"): {"settle_steps", "release_steps", "release_unknown", "recover"},
     ("failed", "pending"): {"recover", "requeue_steps"},
 }
 
@@ -79,6 +79,7 @@ class Model:
         self.starts: Counter[tuple[str, str]] = Counter()
         self.finished_well: set[tuple[str, str]] = set()
         self.completions: Counter[str] = Counter()
+        self.due: dict[str, float] = {}  # step -> when it was handed back for
         self.call = Call(0, "nothing", (), late=False)
 
     def wrong(self, what: str) -> None:
@@ -129,6 +130,9 @@ class Model:
         m = Move(*values)
         name = self.call.name
         self.tokens[m.step_id] = m.new_token
+        due = self.due.pop(m.step_id, 0.0)
+        if m.new == "claimed" and self._now() < due:
+            self.wrong(f"I16: {m.step_id} was claimed {due - self._now():.3f} s before it was due")
         if m.old == m.new:
             self.wrong(f"I4: {name} changed {m.step_id} while it stayed {m.old}")
         elif Status(m.new) not in TRANSITIONS[Status(m.old)] or name not in MAKERS[(m.old, m.new)]:
@@ -155,7 +159,11 @@ class Model:
             self.wrong(f"I7: {m.step_id} was settled with a token that is not the current one")
             return
         self._same_retry(m)
-        if m.new == "completed":
+        if m.new != outcome.status:
+            self.wrong(f"I4: {m.step_id} became {m.new} by an outcome that says {outcome.status}")
+        if m.new == "pending":
+            self.due[m.step_id] = self._now() + (outcome.retry_delay_s or 0.0)
+        elif m.new == "completed":
             self.completions[m.step_id] += 1
             if self.completions[m.step_id] > 1:
                 self.wrong(f"I8: {m.step_id} was completed twice")

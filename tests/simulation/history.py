@@ -29,6 +29,7 @@ SOMETIMES = (
     "stale completion refused", "claim found again after a lost reply", "claim released as unknown",
     "pod killed holding work", "leader killed", "two pods believing they lead", "start refused by self-fencing",
     "outbox replayed", "poison step ended failed", "idempotent submit", "hold-off used",
+    "step handed back", "step shut out by its throttle", "claim within a cap", "type shut out of a claim",
 )  # fmt: skip
 
 
@@ -135,6 +136,7 @@ class History:
             step_id = f"s{number}-{index}"
             payload = {"task_type": kind, "seconds": rng.uniform(*seconds)}
             payload["fails"] = rng.randint(1, 5) if kind == "flaky" else 0
+            payload["defers"] = rng.choice((0, 0, 0, 1, 2, 6))
             if kind == "poison":
                 self._poison.add(step_id)
             steps.append(NewStep(payload, rng.randint(0, 2), step_id))

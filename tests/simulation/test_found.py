@@ -12,8 +12,10 @@ from fleetq_core.errors import StoreUnavailable
 from fleetq_core.model import Identity
 from fleetq_core.queue import Queue
 from fleetq_core.store import Store
+from fleetq_core.tasks import TaskRegistry
 from fleetq_core.worker.claimer import Claimer
 from fleetq_core.worker.counters import Counters
+from fleetq_core.worker.gates import Gates
 from fleetq_core.worker.ledger import ClaimLedger
 from tests.support.clock import FakeClock
 from tests.support.stores import FaultyStore
@@ -36,6 +38,12 @@ class Buffer:
     def load(self) -> tuple[int, int]:
         return 0, len(self.steps)
 
+    def held_by_task(self) -> dict[str, int]:
+        return {}
+
+    def take_shut_out(self) -> list[Any]:
+        return []
+
     def expected_run_s(self) -> None:
         return None
 
@@ -48,7 +56,8 @@ def make_claimer(store: Store, config: Config, clock: FakeClock) -> Callable[...
         Queue(store, config).submit_step({"task_type": "work"}, step_id="a")
         buffer, ledger = Buffer(), ClaimLedger()
         queue = Queue(FaultyStore(store, before, lambda _: False), config, who)  # type: ignore[arg-type]
-        claimer = Claimer(queue, buffer, ledger, Counters(), config, clock, lambda: True)  # type: ignore[arg-type]
+        gates = Gates(TaskRegistry())
+        claimer = Claimer(queue, buffer, ledger, Counters(), config, clock, lambda: True, gates)  # type: ignore[arg-type]
         return claimer, buffer, ledger
 
     return make

@@ -49,6 +49,8 @@ MUTANTS = {
     "recover: leadership": ("recover_orphans", LEADS, "", "leadership"),
     "recover: token is cleared": ("recover_orphans", "claim_token = NULL, ", "", "I7"),
     "recover: deaths count": ("recover_orphans", "retry_count = retry_count + (retry_count < COALESCE(max_retries, :max_retries)),", "", "I10"),
+    "defer: token": ("settle_deferred", " AND s.claim_token = o.value ->> 1", "", "I7"),
+    "defer: waits": ("promote_due", "due_ts <= :now", "due_ts IS NOT NULL", "I16"),
     "claim: one token, one claim": ("claim_steps", "AND NOT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token)", "", "I4"),
 }  # fmt: skip
 

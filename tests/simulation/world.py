@@ -20,12 +20,14 @@ from typing import Any
 import fleetq_core.pod as pod_module
 from fleetq_core.backoff import full_jitter
 from fleetq_core.config import Config
-from fleetq_core.errors import PodSuperseded, StoreError, StoreUnavailable, TerminalError
+from fleetq_core.errors import PodSuperseded, StoreError, StoreUnavailable, TerminalError, Throttled
 from fleetq_core.model import Outcome, Step
 from fleetq_core.pod import Pod
 from fleetq_core.queue import Queue
 from fleetq_core.store.sqlite import SqliteStore
+from fleetq_core.tasks import TaskRegistry
 from fleetq_core.worker.executor import RunStats
+from fleetq_core.worker.gates import Gates, deferral_of
 from tests.simulation.checks import MOVED, Model
 from tests.support.clock import FakeClock
 from tests.support.stores import WRITES
@@ -33,6 +35,11 @@ from tests.support.stores import WRITES
 MAX_DEPTH = 5
 LATE = {"claim_steps", "settle_steps", "release_steps", "beat", "recover", "release_unknown", "insert_steps"}
 TABLES = ("step_tracker", "pod_health", "command_log", "command_answer", "recovery_run", "recovery_decision", "sample")
+
+TASKS = TaskRegistry()
+for name in ("work", "terminal", "poison"):
+    TASKS.task(name)(print)
+TASKS.task("flaky", throttle="api")(print)
 
 
 class Killed(BaseException):
@@ -299,17 +306,42 @@ class SimLoop:
             self._after(0.0 if self._poked else delay)
 
 
+class SimThrottle:
+    """A throttle whose downstream is moody: it is shut, or lets one or many in, by turns of some seconds."""
+
+    name = "api"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _mood(self) -> tuple[int, float]:
+        turn, into = divmod(self._world.now, 7.0)
+        return random.Random(turn).choice((0, 0, 1, 2, 50)), 7.0 - into
+
+    def slots(self) -> int:
+        found = self._mood()[0] if self._world.faults else 50
+        self._world.seen["type shut out of a claim" if found == 0 else "claim within a cap"] += 1
+        return found
+
+    def opens_in_s(self) -> float | None:
+        found, left_s = self._mood()
+        return left_s if found == 0 and self._world.faults else None
+
+
 class SimExecutor:
     """The executor's interface; a step begins where the real one begins it, and takes virtual time."""
 
     def __init__(
         self, pod: SimPod, queue: Queue, tasks: Any, clock: Any, *, capacity: int, may_start: Callable[[], bool],
         on_outcome: Callable[[Outcome], None], on_room: Callable[[], None], on_deadline: Callable[[], None],
+        gates: Gates, on_shut: Callable[[], None],
     ) -> None:  # fmt: skip
         self._pod, self._world, self._queue = pod, pod.world, queue
         self.capacity, self.low_water, self.stats = capacity, 0, RunStats()
         self._may_start, self._on_outcome, self._on_room = may_start, on_outcome, on_room
+        self._tasks, self._gates, self._on_shut = tasks, gates, on_shut
         self._ready: deque[Step] = deque()
+        self._shut_out: list[Step] = []
         self._offered_at = 0.0
         self._runs: dict[str, tuple[Step, float]] = {}
 
@@ -336,6 +368,13 @@ class SimExecutor:
     def load(self) -> tuple[int, int]:
         return len(self._runs), len(self._ready)
 
+    def held_by_task(self) -> Counter[str]:
+        return Counter(s.task_type for s in (*(step for step, _ in self._runs.values()), *self._ready))
+
+    def take_shut_out(self) -> list[Step]:
+        steps, self._shut_out = self._shut_out, []
+        return steps
+
     def running(self) -> list[tuple[Step, float, bool]]:
         return [(step, self._world.now - since, False) for step, since in self._runs.values()]
 
@@ -349,12 +388,15 @@ class SimExecutor:
     def take_back(self, older_than_s: float = 0.0) -> list[Step]:
         if self._world.now - self._offered_at < older_than_s:
             return []
-        steps = list(self._ready)
+        steps = [*self._ready, *self._shut_out]
         self._ready.clear()
+        self._shut_out.clear()
         return steps
 
     def drop_unless(self, held: set[tuple[str, str]]) -> list[Step]:
-        lost = [step for step in self._ready if (step.step_id, step.claim_token) not in held]
+        waiting = [*self._ready, *self._shut_out]
+        lost = [step for step in waiting if (step.step_id, step.claim_token) not in held]
+        self._shut_out = [step for step in self._shut_out if (step.step_id, step.claim_token) in held]
         self._ready = deque(step for step in self._ready if (step.step_id, step.claim_token) in held)
         return lost
 
@@ -379,6 +421,11 @@ class SimExecutor:
     def _begin(self, step: Step) -> None:
         if len(self._ready) == self.low_water:
             self._on_room()
+        if self._gates.is_shut(self._tasks.get(step.task_type)):
+            self._world.seen["step shut out by its throttle"] += 1
+            self._shut_out.append(step)
+            self._on_shut()
+            return
         row = self._world.model.pods.get(step.pod_id)
         superseded = row is None or row.incarnation != self._pod.who.incarnation
         self._world.model.started(step.step_id, step.claim_token, superseded=superseded)
@@ -397,8 +444,13 @@ class SimExecutor:
         run_s = self._world.now - since
         mean = self.stats.mean_run_s
         self.stats.mean_run_s = run_s if mean is None else mean + 0.05 * (run_s - mean)
+        task = self._tasks.get(step.task_type)
         if step.payload["task_type"] == "terminal":
             self._on_outcome(self._queue.failed(step, TerminalError("never"), run_s))
+        elif step.deferrals < step.payload["defers"]:
+            self._world.seen["step handed back"] += 1
+            asked = deferral_of(Throttled("later", self._world.rng.choice((None, 0.0, 0.5, 20.0))), task)
+            self._on_outcome(self._queue.deferred(step, asked.reason, run_s, asked.delay_s))
         elif step.retry_count < step.payload["fails"]:
             self._on_outcome(self._queue.failed(step, "not yet", run_s))
         else:
@@ -418,7 +470,7 @@ class SimPod(Pod):
         self.dead = self.began = False
         config = world.config.model_copy(update={"pod_id": pod_id})
         queue = Queue(FaultStore(world, self), config)
-        super().__init__(queue, config, clock=world.clock)
+        super().__init__(queue, config, tasks=TASKS, clock=world.clock)
 
     def _build(self) -> None:
         real, pod_module.Executor = pod_module.Executor, partial(SimExecutor, self)  # type: ignore[misc,assignment]
@@ -426,6 +478,7 @@ class SimPod(Pod):
             super()._build()
         finally:
             pod_module.Executor = real  # type: ignore[misc]
+        self._executor._gates._throttles = lambda: {"api": SimThrottle(self.world)}
         # Charts and retention move no step; without them a history takes half the time.
         self._loops = tuple(loop for loop in self._loops if loop.name not in ("sample", "retention", "watch"))
         self._settler._linger_s = 0.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 import time
+from urllib.parse import urlsplit
 
-from fleetq_core import Step, TerminalError, task
+from fleetq_core import Step, TerminalError, ThrottleConfig, get_or_create_throttle, task
 
 
 def note(event: str, step: Step) -> None:
@@ -36,3 +38,21 @@ def kill_me(step: Step) -> None:
 @task("refuse")
 def refuse(step: Step) -> None:
     raise TerminalError("no")
+
+
+SHARED = get_or_create_throttle("downstream", ThrottleConfig(initial_limit=4, max_limit=40, scope="fleet"))
+
+
+@task("call_downstream", throttle="downstream")
+async def call_downstream(step: Step) -> None:
+    # Plain sockets: a client library would take more of this machine's cores than the queue does.
+    address = urlsplit(step.payload["url"])
+    async with SHARED.acquire():
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        status = (await reader.readline()).split()[1]
+        writer.close()
+        if status == b"429":
+            SHARED.record_throttle()
+            step.defer(0.2, "refused")
+        SHARED.record_success()

@@ -26,7 +26,7 @@ from fleetq_core.backoff import (
     retry_after_s,
     with_backoff,
 )  # fmt: skip
-from fleetq_core.errors import ConfigError, TerminalError
+from fleetq_core.errors import ConfigError, TerminalError, Throttled
 
 PAGE = Path(__file__).parents[2] / "docs" / "backoff.md"
 
@@ -106,7 +106,7 @@ def test_files(tmp_path: Path) -> None:
     assert write(tmp_path / "new" / "data.txt", "x")
 
 
-@pytest.mark.parametrize("error", [TerminalError("no"), KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()])  # fmt: skip
+@pytest.mark.parametrize("error", [TerminalError("no"), Throttled("later"), KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()])  # fmt: skip
 def test_what_is_never_retried(error: BaseException, slept: list[float]) -> None:
     with pytest.raises(type(error)) as found:
         with_backoff(retry_on=lambda exc: True)(script(error, "no"))()

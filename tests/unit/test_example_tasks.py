@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from docs.example_tasks import check_links, invoice, total
-from fleetq_core import Step, TerminalError
+from fleetq_core import Step, TerminalError, Throttled
+from fleetq_core.tasks import default_registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
@@ -75,6 +76,19 @@ def test_an_invoice_is_written_once(tmp_path: Path) -> None:
     assert not invoice(step(order={"customer": "Bob"}, folder=str(tmp_path)))["written"]
     assert [path.name for path in tmp_path.iterdir()] == ["s1.json"]
     assert json.loads(Path(first["invoice"]).read_text())["customer"] == "Ann"
+
+
+def test_the_page_shows_how_to_hand_a_step_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_registry, "_tasks", {})
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "step.defer(" in b)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/tasks.md", "exec"), names)
+    assert default_registry.get("shop.describe").throttle == "bedrock"
+    assert names["describe"](step()) == "a red bicycle"
+    names["QUOTA"]["left"] = 0
+    with pytest.raises(Throttled) as caught:
+        names["describe"](step())
+    assert (caught.value.retry_after_s, str(caught.value)) == (3600, "the day's quota is used up")
 
 
 def test_the_commands_of_the_page_work(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ import pytest
 from fleetq_core.backoff import full_jitter
 from fleetq_core.config import Config
 from fleetq_core.errors import ConfigError, NotLeader, PodSuperseded, StoreUnavailable
+from fleetq_core.exchange import Exchange
 from fleetq_core.heartbeat import Heartbeat
 from fleetq_core.leader.dlq import LocalDlq, drop_leftovers
+from fleetq_core.leader.planner import Planner
 from fleetq_core.leader.recovery import Recovery
 from fleetq_core.loop import MAX_ERRORS_IN_A_ROW, Loop
 from fleetq_core.model import Decision, Identity, Outcome, Status, Step, StepRow
@@ -87,6 +89,7 @@ class Beating:
         self.held: set[tuple[str, str]] | None = None
         self.heartbeat = Heartbeat(
             store, ME, config, clock, self.lease, self.ledger, self.counters,
+            exchange=Exchange(store, ME, Planner(clock), lambda: False, 2.0, 60.0),
             meta=dict, drop_unless=self._drop, on_beat=lambda beat, lapsed: None,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from benchmarks import throttle_simulation
+from fleetq_core.playground.simulation import Mode, Scenario, Simulation
 from fleetq_core.throttle import LimitRule, Reason, ThrottleConfig, ThrottleConfigError
 from fleetq_core.throttle.rule import Flight
 
@@ -297,9 +297,9 @@ def test_every_nonsense_is_named_at_once() -> None:
 
 @pytest.mark.parametrize(("mode", "least", "most"), [("hard", 0.93, 0.007), ("rate", 0.94, 0.011)])
 def test_one_client_uses_a_changing_server(mode: str, least: float, most: float) -> None:
-    out = throttle_simulation.simulate("FLEET-Q", mode, 7)
-    assert out.utilisation >= least
-    assert out.refusal_share <= most
+    out = Simulation(Scenario(mode=Mode(mode)), [LimitRule(ThrottleConfig(), random.Random(7))], 7).run()
+    assert out.utilisation() >= least
+    assert out.refusal_share() <= most
     if mode == "hard":
         assert out.seconds_down(300.0) <= 3
         assert out.seconds_up(600.0) <= 40

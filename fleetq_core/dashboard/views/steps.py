@@ -93,6 +93,8 @@ def step_sentence(step: StepRecord, now_ts: float) -> str:
     if step.is_dead_letter:
         return "Failed for good: nothing retries it by itself. Requeue it to give it a fresh set of retries."
     match step.status:
+        case Status.PENDING if step.due_ts is not None and step.due_ts > now_ts:
+            return f"Handed back by its handler: no pod claims it for another {duration(step.due_ts - now_ts)}."
         case Status.PENDING:
             return f"Waits for a pod to claim it, for {duration(now_ts - step.last_update_ts)} now."
         case Status.CLAIMED:

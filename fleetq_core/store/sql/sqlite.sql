@@ -5,25 +5,48 @@ INSERT INTO step_tracker (step_id, task_type, payload, priority, max_retries, st
 VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)
 ON CONFLICT (step_id) DO NOTHING;
 
--- name: any_pending
-SELECT 1 FROM step_tracker WHERE status = 'pending' LIMIT 1;
+-- name: any_claimable
+-- What a claim could take: :caps is a JSON list of [task_type, cap], and a type whose cap is 0 is passed over.
+SELECT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'pending' AND due_ts IS NULL
+                  AND task_type NOT IN (SELECT value ->> 0 FROM json_each(:caps) WHERE value ->> 1 = 0))
+    OR EXISTS (SELECT 1 FROM step_tracker WHERE status = 'pending' AND due_ts <= :now
+                  AND task_type NOT IN (SELECT value ->> 0 FROM json_each(:caps) WHERE value ->> 1 = 0));
+
+-- name: promote_due
+-- Not a move: the step was pending and stays so. Bounded, and more than any claim takes.
+UPDATE step_tracker SET due_ts = NULL
+ WHERE rowid IN (SELECT rowid FROM step_tracker WHERE status = 'pending' AND due_ts <= :now LIMIT 1000);
 
 -- name: claim_steps
--- Only a living pod claims, and one token claims once: a repeat after a lost reply changes nothing.
+-- Only a living pod claims, and one token claims once: a repeat after a lost reply changes nothing. What stands between
+-- the two marks is replaced by claim_within where task types have caps.
 UPDATE step_tracker
    SET status = 'claimed', claimed_by = :pod_id, incarnation = :incarnation, claim_token = :token,
        claimed_ts = :now, last_update_ts = :now
  WHERE status = 'pending'
-   AND rowid IN (SELECT rowid FROM step_tracker WHERE status = 'pending'
-                  ORDER BY priority DESC, created_ts, step_id LIMIT :limit)
+   AND rowid IN (/*best*/ SELECT rowid FROM step_tracker WHERE status = 'pending' AND due_ts IS NULL
+                  ORDER BY priority DESC, created_ts, step_id LIMIT :limit /*best*/)
    AND EXISTS (SELECT 1 FROM pod_health WHERE pod_id = :pod_id AND incarnation = :incarnation
                   AND status = 'up' AND last_heartbeat_ts > :now - :threshold)
    AND NOT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'claimed'
                   AND incarnation = :incarnation AND claim_token = :token)
-RETURNING step_id, task_type, payload, priority, retry_count, created_ts, claim_token;
+RETURNING step_id, task_type, payload, priority, retry_count, created_ts, claim_token, deferrals;
+
+-- name: claim_within
+-- :caps is a JSON list of [task_type, cap]. A number of steps is looked at that does not depend on how many there are.
+SELECT best.id
+  FROM (SELECT id, task_type, priority, created_ts, step_id, row_number() OVER (
+               PARTITION BY task_type ORDER BY priority DESC, created_ts, step_id) AS place
+          FROM (SELECT rowid AS id, task_type, priority, created_ts, step_id FROM step_tracker
+                 WHERE status = 'pending' AND due_ts IS NULL
+                   AND task_type NOT IN (SELECT value ->> 0 FROM json_each(:caps) WHERE value ->> 1 = 0)
+                 ORDER BY priority DESC, created_ts, step_id LIMIT :limit + 200)) AS best
+  LEFT JOIN json_each(:caps) AS c ON c.value ->> 0 = best.task_type
+ WHERE c.key IS NULL OR place <= c.value ->> 1
+ ORDER BY priority DESC, created_ts, step_id LIMIT :limit;
 
 -- name: read_claim
-SELECT step_id, task_type, payload, priority, retry_count, created_ts, claim_token
+SELECT step_id, task_type, payload, priority, retry_count, created_ts, claim_token, deferrals
   FROM step_tracker
  WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token;
 
@@ -49,9 +72,20 @@ UPDATE step_tracker AS s
   FROM json_each(:outcomes) AS o
  WHERE s.step_id = o.value ->> 0 AND s.claim_token = o.value ->> 1 AND s.status = 'claimed';
 
+-- name: settle_deferred
+-- :outcomes is a JSON list of [step_id, token, reason, delay]. No entry in the history: there may be thousands. The token
+-- stays, so that a repeat knows its own work, and the incarnation, which tells it from a failure that was retried.
+UPDATE step_tracker AS s
+   SET status = 'pending', due_ts = CASE WHEN o.value ->> 3 > 0 THEN :now + (o.value ->> 3) END,
+       deferrals = s.deferrals + 1, error = o.value ->> 2, claimed_by = NULL, claimed_ts = NULL, last_update_ts = :now
+  FROM json_each(:outcomes) AS o
+ WHERE s.step_id = o.value ->> 0 AND s.claim_token = o.value ->> 1 AND s.status = 'claimed';
+
 -- name: settled_already
 -- A pair counts as written only in the state its own outcome leads to; recovery clears the token of what it takes away.
-SELECT step_id, claim_token, status FROM step_tracker
+SELECT step_id, claim_token, CASE WHEN status <> 'pending' THEN status WHEN incarnation IS NULL THEN 'retried'
+                                  ELSE 'deferred' END
+  FROM step_tracker
  WHERE step_id IN (SELECT value FROM json_each(:step_ids));
 
 -- name: release_steps
@@ -75,14 +109,15 @@ SELECT step_id, claim_token FROM step_tracker WHERE status = 'claimed' AND incar
 -- name: requeue_steps
 UPDATE step_tracker
    SET status = 'pending', retry_count = 0, claimed_by = NULL, incarnation = NULL, claim_token = NULL,
-       claimed_ts = NULL, finished_ts = NULL, run_s = NULL, retry_ts = NULL, last_update_ts = :now,
+       claimed_ts = NULL, finished_ts = NULL, run_s = NULL, retry_ts = NULL, deferrals = 0, last_update_ts = :now,
        history = json_insert(COALESCE(history, '[]'), '$[#]', json_object('outcome', 'requeued', 'ended_ts', :now))
  WHERE status = 'failed' AND step_id IN (SELECT value FROM json_each(:step_ids))
 RETURNING step_id;
 
 -- name: cancel_steps
 UPDATE step_tracker
-   SET status = 'failed', error = :reason, finished_ts = :now, retry_ts = NULL, last_update_ts = :now,
+   SET status = 'failed', error = :reason, finished_ts = :now, retry_ts = NULL, due_ts = NULL,
+       last_update_ts = :now,
        history = json_insert(COALESCE(history, '[]'), '$[#]',
                              json_object('outcome', 'cancelled', 'ended_ts', :now, 'error', :reason))
  WHERE status = 'pending' AND step_id IN (SELECT value FROM json_each(:step_ids))
@@ -106,7 +141,10 @@ SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending') AS pending,
        (SELECT count(*) FROM step_tracker WHERE status = 'completed') AS completed,
        (SELECT count(*) FROM step_tracker WHERE status = 'failed') AS failed,
        (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts IS NULL) AS dead_letters,
-       (SELECT min(created_ts) FROM step_tracker WHERE status = 'pending') AS oldest_pending_ts;
+       -- Without its index named, the oldest would be sought among all rows in the order of their age.
+       (SELECT min(created_ts) FROM step_tracker INDEXED BY step_pending
+         WHERE status = 'pending' AND (due_ts IS NULL OR due_ts <= :now)) AS oldest_pending_ts,
+       (SELECT count(*) FROM step_tracker WHERE status = 'pending' AND due_ts > :now) AS deferred;
 
 -- name: register_pod
 -- The newcomer takes the row; a repeat by the same incarnation keeps its birth, and so its place in the line of leaders.
@@ -129,6 +167,15 @@ UPDATE pod_health SET last_heartbeat_ts = :now, status = 'up', meta = :meta
 SELECT incarnation, pod_id FROM pod_health
  WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
  ORDER BY birth_ts, pod_id LIMIT 1;
+
+-- name: throttle_plans
+SELECT json_extract(meta, '$.throttle_plans') FROM pod_health WHERE incarnation = :leader;
+
+-- name: throttle_reports
+SELECT pod_id, json_extract(meta, '$.throttle_reports') FROM pod_health
+ WHERE status = 'up' AND last_heartbeat_ts > :now - :threshold
+   AND json_extract(meta, '$.throttle_reports') IS NOT NULL
+ ORDER BY birth_ts, pod_id;
 
 -- name: pause_state
 SELECT kind FROM command_log
@@ -266,7 +313,7 @@ SELECT (SELECT count(*) FROM step_tracker WHERE created_ts > :since AND created_
        (SELECT count(*) FROM step_tracker WHERE status = 'completed' AND finished_ts > :since) AS completed_delta,
        (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND finished_ts > :since) AS failed_delta,
        (SELECT count(*) FROM pod_health WHERE status = 'up' AND last_heartbeat_ts > :now - :threshold) AS pods_alive,
-       (SELECT COALESCE(sum(json_extract(meta, '$.running_count')), 0) FROM pod_health
+       (SELECT COALESCE(sum(CASE WHEN json_valid(meta) THEN json_extract(meta, '$.running_count') END), 0) FROM pod_health
          WHERE status = 'up' AND last_heartbeat_ts > :now - :threshold) AS running;
 
 -- name: sample_times
@@ -323,3 +370,105 @@ DELETE FROM command_answer WHERE command_id NOT IN (SELECT command_id FROM comma
 -- A pod leaves the record a day after its last beat, and never while it owns something.
 DELETE FROM pod_health WHERE last_heartbeat_ts < :now - 86400
    AND NOT EXISTS (SELECT 1 FROM step_tracker s WHERE s.status = 'claimed' AND s.claimed_by = pod_health.pod_id);
+
+-- name: insert_throttle_samples
+-- What pods publish may be another version's, or nonsense: only what has the right type counts, the rest is left out.
+INSERT INTO throttle_sample (bucket, name, pod_id, sampled_ts, max_calls, in_flight, waiting, p95_s, baseline_s,
+                             requests, refused, timeouts, fleet_limit)
+SELECT :bucket, t.key, p.pod_id, :now,
+       max(f.value) FILTER (WHERE f.key = 'max_inflight' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'current_inflight' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'waiting' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'current_p95_latency'),
+       max(f.value) FILTER (WHERE f.key = 'baseline_latency'),
+       max(f.value) FILTER (WHERE f.key = 'total_requests' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'total_throttles' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'total_timeouts' AND f.type = 'integer'),
+       max(f.value) FILTER (WHERE f.key = 'fleet_limit' AND f.type = 'integer')
+  FROM pod_health p
+  JOIN json_each(CASE WHEN json_valid(p.meta) THEN p.meta ELSE '{}' END, '$.throttles') t
+  LEFT JOIN json_each(CASE WHEN t.type = 'object' THEN t.value ELSE '{}' END) f
+    ON f.type IN ('integer', 'real') AND f.value BETWEEN 0 AND 1e12
+ WHERE p.status = 'up' AND p.last_heartbeat_ts > :now - :threshold AND t.type = 'object' AND typeof(t.key) = 'text'
+ GROUP BY p.pod_id, t.key
+ON CONFLICT (bucket, name, pod_id) DO NOTHING;
+
+-- name: insert_throttle_changes
+-- A run may grow after it was written; and when its beginning has left the pod's log, the rest is still that run.
+INSERT INTO throttle_change (incarnation, name, n, pod_id, at_ts, before, after, reason, times)
+SELECT told.incarnation, told.name, COALESCE(known.n, told.n), told.pod_id, told.at_ts, told.before, told.after,
+       told.reason, told.n + told.times - COALESCE(known.n, told.n)
+  FROM (SELECT p.incarnation, p.pod_id, t.key AS name,
+               max(f.value) FILTER (WHERE f.key = 'n' AND f.type = 'integer') AS n,
+               p.last_heartbeat_ts - max(f.value) FILTER (WHERE f.key = 'ago_s') AS at_ts,
+               max(f.value) FILTER (WHERE f.key = 'before' AND f.type = 'integer') AS before,
+               max(f.value) FILTER (WHERE f.key = 'after' AND f.type = 'integer') AS after,
+               max(f.value) FILTER (WHERE f.key = 'reason') AS reason,
+               max(f.value) FILTER (WHERE f.key = 'times' AND f.type = 'integer') AS times
+          FROM pod_health p
+          JOIN json_each(CASE WHEN json_valid(p.meta) THEN p.meta ELSE '{}' END, '$.throttles') t
+          JOIN json_each(CASE WHEN t.type = 'object' THEN t.value ELSE '{}' END, '$.changes') c
+          JOIN json_each(CASE WHEN c.type = 'object' THEN c.value ELSE '{}' END) f
+            ON CASE f.key WHEN 'reason' THEN f.type = 'text' AND length(f.value) <= 40
+                          ELSE f.type IN ('integer', 'real') AND f.value BETWEEN 0 AND 1e12 END
+         WHERE p.status = 'up' AND p.last_heartbeat_ts > :now - :threshold AND typeof(t.key) = 'text'
+         GROUP BY p.incarnation, t.key, c.key) AS told
+  LEFT JOIN throttle_change known
+    ON known.rowid = (SELECT k.rowid FROM throttle_change k
+                       WHERE k.incarnation = told.incarnation AND k.name = told.name AND k.n <= told.n
+                       ORDER BY k.n DESC LIMIT 1)
+   AND known.n + known.times > told.n AND known.reason = told.reason
+ WHERE told.n IS NOT NULL AND told.at_ts IS NOT NULL AND told.before IS NOT NULL AND told.after IS NOT NULL
+   AND told.reason IS NOT NULL AND told.times > 0
+ON CONFLICT (incarnation, name, n) DO UPDATE
+   SET after = excluded.after, times = excluded.times, at_ts = excluded.at_ts
+ WHERE excluded.times > throttle_change.times;
+
+-- name: insert_throttle_plans
+-- A plan's epoch rises with every change of the fleet's limit; those between two samples are told as one.
+INSERT INTO throttle_change (incarnation, name, n, pod_id, at_ts, before, after, reason, times)
+SELECT '*' || told.incarnation, told.name, told.epoch, '*', told.at_ts, known.after, told.after, told.reason,
+       max(1, told.epoch - COALESCE(known.n, told.epoch))
+  FROM (SELECT p.incarnation, p.last_heartbeat_ts AS at_ts, t.key AS name,
+               max(f.value) FILTER (WHERE f.key = 'epoch') AS epoch,
+               max(f.value) FILTER (WHERE f.key = 'limit') AS after,
+               max(f.value) FILTER (WHERE f.key = 'reason') AS reason
+          FROM pod_health p
+          JOIN json_each(CASE WHEN json_valid(p.meta) THEN p.meta ELSE '{}' END, '$.throttle_plans') t
+          JOIN json_each(CASE WHEN t.type = 'object' THEN t.value ELSE '{}' END) f
+            ON CASE f.key WHEN 'reason' THEN f.type = 'text' AND length(f.value) <= 40
+                          ELSE f.type = 'integer' AND f.value BETWEEN 0 AND 1e12 END
+         WHERE p.incarnation = :incarnation AND typeof(t.key) = 'text'
+         GROUP BY p.incarnation, t.key) AS told
+  LEFT JOIN throttle_change known
+    ON known.rowid = (SELECT k.rowid FROM throttle_change k WHERE k.name = told.name AND k.pod_id = '*'
+                       ORDER BY k.at_ts DESC LIMIT 1)
+ WHERE told.epoch IS NOT NULL AND told.after IS NOT NULL AND told.reason IS NOT NULL
+   AND known.after IS NOT told.after
+ON CONFLICT (incarnation, name, n) DO NOTHING;
+
+-- name: list_throttle_samples
+SELECT name, pod_id, sampled_ts, max_calls, in_flight, waiting, p95_s, baseline_s, requests, refused, timeouts,
+       fleet_limit
+  FROM throttle_sample WHERE sampled_ts >= :since AND (:throttle IS NULL OR name = :throttle)
+ ORDER BY sampled_ts DESC, name, pod_id LIMIT :limit;
+
+-- name: list_throttle_changes
+SELECT name, pod_id, incarnation, n, at_ts, before, after, reason, times
+  FROM throttle_change WHERE at_ts >= :since AND (:throttle IS NULL OR name = :throttle)
+ ORDER BY at_ts DESC, name, pod_id, n DESC LIMIT :limit;
+
+-- name: purge_throttles
+-- By age, and by number too: how fast this grows is up to how many throttles and pods there are.
+DELETE FROM throttle_sample WHERE rowid IN (
+    SELECT rowid FROM throttle_sample
+     WHERE sampled_ts < max(:completed_before, COALESCE((
+           SELECT sampled_ts FROM throttle_sample ORDER BY sampled_ts DESC LIMIT 1 OFFSET 500000), 0))
+     LIMIT :limit);
+
+-- name: purge_changes
+DELETE FROM throttle_change WHERE rowid IN (
+    SELECT rowid FROM throttle_change
+     WHERE at_ts < max(:completed_before, COALESCE((
+           SELECT at_ts FROM throttle_change ORDER BY at_ts DESC LIMIT 1 OFFSET 100000), 0))
+     LIMIT :limit);
