@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.002  # how long the first outcome of a set waits for company
 JOIN_S = 5.0  # how long a stopping pod waits for a loop that is inside a statement
 PUBLISHED_RUNS = 50
+PUBLISHED_THROTTLES = 50  # those used last
 WATCH_PAUSE_S = 0.005
 WATCH_IDLE_S = 3600.0
 
@@ -302,6 +303,11 @@ class Pod:
             return "draining" if self._draining else "paused" if self._paused else "running"
         return self._state
 
+    def _throttles(self) -> dict[str, Any]:
+        """What is published of the throttles; names may come from payloads, so there may be many."""
+        recent = sorted(all_throttles().items(), key=lambda item: item[1].idle_s())[:PUBLISHED_THROTTLES]
+        return {name: throttle.publication() for name, throttle in sorted(recent)}
+
     def meta(self) -> dict[str, Any]:
         """What the pod publishes with its heartbeat."""
         running = self._executor.running()
@@ -335,6 +341,7 @@ class Pod:
             "last_errors": counters.last_errors,
             "tasks": [task.name for task in self.tasks.all()],
             "exchanges": counters.exchanges,
-            "throttles": {name: throttle.publication() for name, throttle in all_throttles().items()},
+            "recovered": self.recovery.moved,
+            "throttles": self._throttles(),
             "clock_ts": self._clock.now(),
         }

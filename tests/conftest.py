@@ -13,7 +13,7 @@ from fleetq_core.config import Config
 from fleetq_core.queue import Queue
 from fleetq_core.store import Store, open_store
 from fleetq_core.tasks import TaskRegistry
-from fleetq_core.throttle import registry
+from fleetq_core.throttle.registry import forget_throttles
 from tests.support.clock import FakeClock
 
 
@@ -25,9 +25,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_throttles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registry belongs to the process: each test gets one of its own."""
-    monkeypatch.setattr(registry, "_throttles", {})
+def fresh_throttles() -> None:
+    """The registry belongs to the process: each test starts with an empty one."""
+    forget_throttles()
 
 
 @pytest.fixture

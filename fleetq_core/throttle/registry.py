@@ -6,30 +6,40 @@ import threading
 
 from fleetq_core.errors import FleetQError
 
+from . import names
 from .config import ThrottleConfig
 from .throttle import AdaptiveThrottle
 
 _lock = threading.Lock()
-_throttles: dict[str, AdaptiveThrottle] = {}
+_kept: dict[str, AdaptiveThrottle] = {}
 
 
 def get_or_create_throttle(name: str, config: ThrottleConfig | None = None) -> AdaptiveThrottle:
-    """The throttle of that name; the first caller's `config` makes it, and later ones change nothing."""
+    """The throttle of that name, also one that somebody made by hand.
+
+    The first caller's `config` makes it, and later ones change nothing. It is kept for the life of the process.
+    """
     with _lock:
-        if name not in _throttles:
-            _throttles[name] = AdaptiveThrottle(name, config)
-        return _throttles[name]
+        throttle = names.find(name) or AdaptiveThrottle(name, config)
+        _kept[name] = throttle
+        return throttle
 
 
 def all_throttles() -> dict[str, AdaptiveThrottle]:
-    """Every registered throttle by name, as a copy."""
-    with _lock:
-        return dict(_throttles)
+    """Every throttle of the process by name, as a copy."""
+    return names.everybody()
 
 
 def reset_throttle(name: str) -> None:
     """Back to its initial state. Raises FleetQError if this process has no such throttle."""
-    throttle = all_throttles().get(name)
+    throttle = names.find(name)
     if throttle is None:
         raise FleetQError(f"this pod has no throttle named {name!r}")
     throttle.reset()
+
+
+def forget_throttles() -> None:
+    """For tests: a process without throttles."""
+    with _lock:
+        _kept.clear()
+        names.forget_all()

@@ -11,6 +11,7 @@ from fleetq_core.clock import Clock, SystemClock
 from .changes import Change
 from .config import ThrottleConfig
 from .fleet import EXCHANGE_S, Plan, Report
+from .names import introduce
 from .permit import Permit, ThrottleTimeout, held
 from .publication import publication
 from .rule import Flight, LimitRule
@@ -39,6 +40,7 @@ class AdaptiveThrottle:
         self._waiting: deque[Waiter] = deque()
         self._abandoned: deque[Flight] = deque()
         self._lock = threading.Lock()
+        introduce(self)
 
     # -- callers ------------------------------------------------------------------------------------------------------
 

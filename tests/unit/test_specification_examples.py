@@ -83,11 +83,6 @@ def slept() -> Iterator[list[float]]:
         yield delays
 
 
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleetq_core.throttle.registry._throttles", {})
-
-
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """web(200, 503, error): what requests and httpx find on the wire; gives the addresses that were called."""

@@ -232,6 +232,18 @@ def test_after_retry_after_the_head_of_the_queue_watches_the_time(clock: FakeClo
     assert throttle.try_acquire() is not None
 
 
+def test_a_throttle_made_by_hand_is_known_by_its_name_while_it_lives() -> None:
+    mine = AdaptiveThrottle("mine")
+    assert get_or_create_throttle("mine", ThrottleConfig(initial_limit=3)) is mine is all_throttles()["mine"]
+    other = AdaptiveThrottle("other")
+    again = AdaptiveThrottle("other")
+    assert all_throttles()["other"] is other
+    del other
+    gc.collect()
+    assert "other" not in all_throttles()
+    del again
+
+
 def test_registry() -> None:
     throttle = get_or_create_throttle("registry-test", ThrottleConfig(initial_limit=3))
     assert get_or_create_throttle("registry-test") is throttle is all_throttles()["registry-test"]

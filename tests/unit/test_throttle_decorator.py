@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fleetq_core.backoff import no_sleep, with_backoff
+from fleetq_core.tasks import default_registry
 from fleetq_core.throttle import AdaptiveThrottle, ThrottleConfig, is_throttle_error, with_throttle
 from fleetq_core.throttle.judge import matches, wait_s
 
@@ -154,7 +155,8 @@ def test_the_profiles_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(re.findall(r"```python", PAGE))))
-def test_the_page_runs(number: int) -> None:
+def test_the_page_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_registry, "_tasks", {})
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     namespace: dict[str, Any] = {}
     for block in blocks[: number + 1]:
