@@ -96,9 +96,11 @@ class FleetRule:
 
     def _begin(self, now_s: float, reports: Mapping[str, Report]) -> None:
         """A new leader goes on from what the pods go by; without that, from the initial limit."""
-        self._seq = max((report.seq for report in reports.values()), default=0)
-        self._epoch = max((report.epoch for report in reports.values()), default=0)
-        if self._seq:
+        known = max((report.seq for report in reports.values()), default=0)
+        # The last leader may have published one more that nobody has reported yet.
+        self._seq = known + 1
+        self._epoch = 1 + max((report.epoch for report in reports.values()), default=0)
+        if known:
             self._set(max(self.config.min_limit, sum(r.limit for r in reports.values())), "new leader")
             for pod_id, report in reports.items():
                 self._members[pod_id].issued = [(report.seq, report.limit)]

@@ -69,14 +69,19 @@ class LimitRule:
 
     def open_slots(self, now_s: float) -> int:
         """How many calls may start at this moment."""
-        return max(0, self.slots(now_s) - self.in_flight)
+        free = self.slots(now_s) - self.in_flight
+        return free if free > 0 else 0
 
     def slots(self, now_s: float) -> int:
         """How many calls may be under way at this moment, with those that are: 0 while the throttle is shut."""
+        if now_s < self.shut_until_s:
+            return 0
         holds = self._holds
+        if not holds:
+            return self.limit
         while holds and holds[0] <= now_s:
             heapq.heappop(holds)
-        return 0 if now_s < self.shut_until_s else max(0, self.limit - len(holds))
+        return max(0, self.limit - len(holds))
 
     def opens_at_s(self, now_s: float) -> float | None:
         """When time alone will open a slot, as far as is known now; None if only the end of a call can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ from fleetq_core.throttle.rule import Flight
 from fleetq_core.throttle.shared_rule import SharedRule
 from fleetq_core.throttle.wake import on_wake
 from tests.support.clock import FakeClock
+from tests.support.waiting import eventually
 
 FLEET = ThrottleConfig(initial_limit=10, scope="fleet")
 
@@ -107,6 +109,17 @@ def test_a_timeout_moves_nothing_here_and_is_told() -> None:
     flight, *_ = fill(rule, 0.0)
     rule.timeout(5.0, flight)
     assert (rule.limit, rule.report(5.0, 0).timed_out) == (4, 1)
+
+
+def test_a_new_limit_counts_as_reached_only_when_it_is() -> None:
+    rule = planned(4)
+    fill(rule, 0.0)
+    assert rule.report(1.0, 0).full
+    rule.adopt(2.0, plan(2, 6, epoch=2), "a")
+    told = rule.report(3.0, 0)
+    assert (told.full, told.age_s, told.epoch) == (False, 1.0, 2)
+    fill(rule, 3.0)
+    assert rule.report(4.0, 0).full
 
 
 def test_a_plan_that_is_known_renews_nothing() -> None:
@@ -241,6 +254,11 @@ def test_a_proven_limit_is_raised_by_steps_that_grow() -> None:
 def test_a_limit_is_not_raised_on_a_doubt(doubt: dict[str, Any]) -> None:
     leader = Leader()
     assert leader.turn(a=doubt).limit == 10
+
+
+def test_a_limit_is_not_raised_before_every_pod_goes_by_it() -> None:
+    leader = Leader(pods="abc")
+    assert leader.turn(a={"epoch": 0}, b={"in_flight": 10}).limit == 10
 
 
 def test_a_limit_is_not_raised_while_most_pods_are_slow() -> None:
@@ -429,6 +447,24 @@ def test_the_leader_plans_for_pods_whose_throttle_it_does_not_have(clock: FakeCl
     assert (made["limit"], made["shares"]) == (12, {"b": 6, "c": 6})
 
 
+def test_a_reset_of_the_fleet_reaches_the_leaders_rule_and_a_lost_leadership_ends_it(clock: FakeClock) -> None:
+    planner = Planner(clock)
+    config = {"initial_limit": 12, "min_limit": 1, "max_limit": 50, "timeout_decrease": 0.7}
+
+    def plans(number: int, **changes: Any) -> Plan:
+        told = {pod: report(number, **changes).to_json() for pod in "bc"}
+        return planner.plans({pod: {"api": {"report": told[pod], "config": config}} for pod in "bc"})["api"]
+
+    first = plans(1)
+    assert first.limit == 12
+    assert plans(2, seq=first.seq, epoch=first.epoch, limit=6, in_flight=6).limit == 24
+    planner.reset("api")
+    planner.reset("unknown")
+    assert plans(3, full=False).limit == 12
+    planner.forget()
+    assert plans(4, seq=9, limit=5).limit == 10  # a new leader goes on from what the pods go by
+
+
 @pytest.mark.parametrize("nonsense", [7, None, {"api": 3}, {"api": {"report": {"seq": 1}}}, {"api": {}}])
 def test_nonsense_of_another_version_is_passed_over(nonsense: Any, clock: FakeClock) -> None:
     store = Reports()
@@ -459,12 +495,38 @@ def test_a_pod_goes_by_what_the_leader_has_published(clock: FakeClock) -> None:
 def test_a_plan_wakes_those_who_wait() -> None:
     throttle = fleet_throttle()
     throttle.adopt(plan(1, 1), "a")
+    got_in = threading.Event()
+
+    def wait() -> None:
+        with throttle.acquire_sync(timeout_s=10.0):
+            got_in.set()
+
     with throttle.acquire_sync():
         with pytest.raises(ThrottleTimeout):
             throttle.acquire_sync(timeout_s=0.0).__enter__()
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        eventually(lambda: throttle.waiting == 1)
         throttle.adopt(plan(2, 2), "a")
-        with throttle.acquire_sync(timeout_s=5.0):
-            assert throttle.stats()["current_inflight"] == 2
+        assert got_in.wait(5.0)  # long before its lease or its patience is over
+        waiter.join(10.0)
+
+
+def test_who_leads_no_more_forgets_what_it_planned(clock: FakeClock) -> None:
+    store, leads = Reports(), [True]
+    exchange = Exchange(store, Identity("a", "i"), Planner(clock), lambda: leads[0], EXCHANGE_S, 60.0)  # type: ignore[arg-type]
+    config = {"initial_limit": 12, "min_limit": 1, "max_limit": 50, "timeout_decrease": 0.7}
+    told = {"report": report(1, seq=40, limit=3).to_json(), "config": config}
+    store.reported = {pod: {"api": told} for pod in "bc"}
+    exchange.adopt(Beat(0.0, BeatState.ALIVE, throttles_reported=True))
+    assert exchange.prepare()["throttle_plans"]["api"]["limit"] == 6
+    leads[0] = False
+    assert exchange.prepare() == {}
+    leads[0] = True
+    told["report"] = report(9, seq=80, limit=4, full=False).to_json()
+    again = exchange.prepare()["throttle_plans"]["api"]
+    assert again["limit"] == 8
+    assert again["seq"] > 80
 
 
 def test_the_first_call_after_a_while_is_told_to_who_wants_to_know(clock: FakeClock) -> None:
