@@ -340,6 +340,7 @@ class Pod:
             "outbox": self._settler.waiting,
             "last_errors": counters.last_errors,
             "tasks": [task.name for task in self.tasks.all()],
+            "task_throttles": {task.name: task.throttle for task in self.tasks.all() if task.throttle},
             "exchanges": counters.exchanges,
             "recovered": self.recovery.moved,
             "throttles": self._throttles(),

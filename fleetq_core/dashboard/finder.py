@@ -91,7 +91,7 @@ def draw_list() -> None:
         for step in steps:
             if step.step_id == selected[0]:
                 st.subheader("The selected step")
-                story.draw(step, now_ts, shell.runtime().config.max_retries)
+                story.draw(step, now_ts, shell.runtime().config.max_retries, shell.fleet().value)
 
 
 def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
@@ -186,4 +186,4 @@ def draw_step(step_id: str) -> None:
         draw_actions(
             [step_id] if step.status is Status.FAILED else [], [step_id] if step.status is Status.PENDING else [], "one"
         )
-    story.draw(step, now_ts, runtime.config.max_retries)
+    story.draw(step, now_ts, runtime.config.max_retries, shell.fleet().value)

@@ -9,16 +9,20 @@ import streamlit as st
 from fleetq_core.model import JSON, Status, StepRecord
 
 from . import columns, tables, widgets
+from .snapshot import Snapshot
 from .views import steps as views
+from .views import why
 
 
-def draw(step: StepRecord, now_ts: float, max_retries: int) -> None:
-    """Everything that is known about a step."""
+def draw(step: StepRecord, now_ts: float, max_retries: int, snap: Snapshot | None) -> None:
+    """Everything that is known about a step; with the fleet's snapshot also why it is not running."""
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.status_badge(step.status.value)
         if step.is_dead_letter:
             st.badge("dead letter", color="red")
         st.text(views.step_sentence(step, now_ts))
+    if snap is not None:
+        _draw_reasons(why.why_not(step, snap))
     st.code(step.step_id, language=None)
     widgets.facts_grid(views.step_facts(step, now_ts, max_retries))
     if step.error:
@@ -42,6 +46,13 @@ def draw(step: StepRecord, now_ts: float, max_retries: int) -> None:
         tables.table(found, columns.ATTEMPTS, "The attempts at this step")
     else:
         widgets.empty("No pod has tried this step yet.")
+
+
+def _draw_reasons(reasons: list[str]) -> None:
+    if reasons:
+        st.caption("Why it is not running")
+        for reason in reasons:
+            st.text(reason)
 
 
 def _result(step: StepRecord) -> None:

@@ -117,7 +117,7 @@ def draw_outcome() -> None:
         return
     now_ts = max(snap.now_ts, step.last_update_ts)
     widgets.as_of(now_ts)
-    story.draw(step, now_ts, runtime.config.max_retries)
+    story.draw(step, now_ts, runtime.config.max_retries, snap)
     st.page_link(
         shell.page_path("steps"), label="Link to this step", icon=":material/link:", query_params={"step": ids[0]}
     )
