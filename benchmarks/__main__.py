@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 
-from . import drain, footprint, history, pick_up, throttle_overhead, throttle_simulation, two_pods
+from . import drain, footprint, history, pick_up, throttle_overhead, throttle_simulation, throttle_threads, two_pods
 from .harness import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "history": history.run,
     "footprint": footprint.run,
     "throttle_simulation": throttle_simulation.run,
+    "throttle_threads": throttle_threads.run,
     "throttle_overhead": throttle_overhead.run,
 }
 

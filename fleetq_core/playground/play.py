@@ -19,8 +19,10 @@ MOST_CLIENTS, MOST_STEPS, MOST_CAPACITY = 50, 20, 1000
 SHORTEST_S, LONGEST_S = 30.0, 7200.0
 SHORTEST_CALL_S, LONGEST_CALL_S = 0.01, 60.0
 MOST_CALLS = 200_000  # about three seconds of a processor
+MOST_CLIENT_S = 45_000.0  # clients × length: refusals cost time too, however small the capacity
 MOST_MOMENTS = 16
-SMALL_MOVES = (0.1, 0.2, 0.35, 0.5)  # shares of the limit; what moves it less is told in a sum: the least that is brief
+# Shares of the limit: what moves it less is told in a sum. The least is taken that is brief.
+SMALL_MOVES = (0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
 
 class Kind(StrEnum):
@@ -98,9 +100,19 @@ def scenario_of(
     capacities: Sequence[int], mode: Mode, clients: int, length_s: float = 900.0, mean_call_s: float = 1.0
 ) -> Scenario:
     """The capacities one after another, each for the same time. Raises ValueError for a run that would take long."""
+    # A range by itself does not keep NaN out.
+    if not SHORTEST_S <= length_s <= LONGEST_S:
+        raise ValueError(f"a run of {length_s} s: it may be {SHORTEST_S:g} to {LONGEST_S:g} s long")
+    if not SHORTEST_CALL_S <= mean_call_s <= LONGEST_CALL_S:
+        raise ValueError(f"calls of {mean_call_s} s: they may last {SHORTEST_CALL_S:g} to {LONGEST_CALL_S:g} s")
     each_s = length_s / len(capacities)
     steps = tuple((number * each_s, capacity) for number, capacity in enumerate(capacities))
     scenario = Scenario(steps, length_s, mean_call_s, mode, clients)
+    if clients * length_s > MOST_CLIENT_S:
+        raise ValueError(
+            f"{clients} clients for {length_s:g} s are too much; at most {MOST_CLIENT_S:,.0f} seconds of all clients "
+            "together are simulated: choose a shorter run or fewer clients"
+        )
     calls = scenario.possible(0.0, length_s)
     if calls > MOST_CALLS:
         raise ValueError(
@@ -120,7 +132,7 @@ def play(scenario: Scenario, kind: Kind, seed: int, slice_s: float | None = None
     }[kind]
     limiters = limiters_of(scenario, make, seed)
     out = Simulation(scenario, limiters, seed).run()
-    settled = all(end - begin > 0 for begin, end in out.windows(SETTLED_S))
+    settled = len(out.windows(SETTLED_S)) == len(scenario.steps)
     return Played(
         scenario, kind, seed,
         slices=slices_of(out, slice_s or scenario.length_s / 30),

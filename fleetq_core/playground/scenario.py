@@ -75,15 +75,17 @@ class Outcome:
     exchanges: int = 0
 
     def windows(self, settled_s: float = 0.0) -> list[tuple[float, float]]:
-        """The phases between steps of capacity, each without its first `settled_s`."""
+        """The phases between steps of capacity, each without its first `settled_s`; one that is shorter is left out."""
         ends = [at for at, _ in self.scenario.steps[1:]] + [self.scenario.length_s]
-        return [(at + settled_s, end) for (at, _), end in zip(self.scenario.steps, ends, strict=True)]
+        phases = zip(self.scenario.steps, ends, strict=True)
+        return [(at + settled_s, end) for (at, _), end in phases if at + settled_s < end]
 
     def utilisation(self, settled_s: float = 0.0) -> float:
         """Calls answered in time ÷ calls that the capacity allowed, without the first `settled_s` after each step."""
         windows = self.windows(settled_s)
         done = sum(count(times, *window) for times in self.done for window in windows)
-        return done / sum(self.scenario.possible(*window) for window in windows)
+        possible = sum(self.scenario.possible(*window) for window in windows)
+        return done / possible if possible else 0.0
 
     def refusal_share(self, settled_s: float = 0.0) -> float:
         """Refused (or timed out) calls ÷ calls, over the same time."""
@@ -98,7 +100,7 @@ class Outcome:
             counts = [count(times, *window) for times in self.done]
             squares = sum(answered * answered for answered in counts)
             found.append(sum(counts) ** 2 / (len(counts) * squares) if squares else 0.0)
-        return sum(found) / len(found)
+        return sum(found) / max(1, len(found))
 
     def seconds_down(self, step_s: float) -> float:
         """Seconds from a step down until no more than the capacity is under way for the first time."""

@@ -23,8 +23,9 @@ from fleetq_core.builtin.basics import echo, sleep
 from fleetq_core.builtin.distinct import DistinctCounter
 from fleetq_core.builtin.http_request import HttpFailure, http_request
 from fleetq_core.builtin.process_data import process_data
-from fleetq_core.errors import TerminalError
+from fleetq_core.errors import TerminalError, Throttled
 from fleetq_core.model import Step
+from fleetq_core.throttle import ThrottleConfig, get_or_create_throttle
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,10 +203,13 @@ def test_distinct_is_exact_when_small_and_close_when_large() -> None:
 class Service(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status = int(self.path.rpartition("/")[2] or 200)
+        asked = self.path.split("/")[1].removeprefix("later-") if self.path.startswith("/later-") else None
         body = b"x" * 100_000 if "large" in self.path else b"secret " + self.headers.get("X-Key", "").encode()
         self.send_response(status)
         if status == 302:
             self.send_header("Location", "/302")
+        if asked:
+            self.send_header("Retry-After", asked)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -252,6 +256,32 @@ def test_bad_answers_are_errors(service: str, status: int, error: type[Exception
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_refusal_through_a_throttle_hands_the_step_back(service: str) -> None:
+    throttle = get_or_create_throttle("svc", ThrottleConfig(initial_limit=4))
+    assert call(url=f"{service}/200", throttle="svc")["status"] == 200
+    with pytest.raises(Throttled, match="answered 429") as caught:
+        call(url=f"{service}/429", throttle="svc")
+    assert caught.value.retry_after_s is None
+    with pytest.raises(Throttled, match="answered 429") as caught:
+        call(url=f"{service}/later-30/429", throttle="svc")
+    assert 29 < caught.value.retry_after_s <= 30 * 1.25
+    stats = throttle.stats()
+    assert (stats["total_successes"], stats["total_throttles"], stats["current_inflight"]) == (1, 2, 0)
+    with pytest.raises(Throttled, match="throttle 'svc' is shut") as caught:  # without another call
+        call(url=f"{service}/200", throttle="svc")
+    assert 28 < caught.value.retry_after_s <= 30 * 1.25
+    assert throttle.stats()["total_requests"] == 3
+
+
+def test_other_failures_through_a_throttle_are_failures(service: str) -> None:
+    throttle = get_or_create_throttle("svc", ThrottleConfig(initial_limit=10))
+    with pytest.raises(HttpFailure, match="answered 503"):
+        call(url=f"{service}/503", throttle="svc")
+    with pytest.raises(TerminalError, match="answered 404"):
+        call(url=f"{service}/404", throttle="svc")
+    assert (throttle.max_inflight, throttle.stats()["current_inflight"]) == (10, 0)
+
+
 def test_a_refused_connection_may_be_better_next_time() -> None:
     with pytest.raises(HttpFailure, match="ConnectError"):
         call(url="http://127.0.0.1:1/")
@@ -268,6 +298,9 @@ def test_a_refused_connection_may_be_better_next_time() -> None:
         ({"url": "http://x", "timeout_s": True}, "payload.timeout_s"),
         ({"url": "http://x", "json": 1, "body": "x"}, "both json and body"),
         ({"url": "http://x", "body": 1}, "payload.body"),
+        ({"url": "http://x", "throttle": ""}, "payload.throttle is ''"),
+        ({"url": "http://x", "throttle": 3}, "payload.throttle is 3"),
+        ({"url": "http://x", "throttle": "a b"}, "payload.throttle"),
     ],
 )
 def test_bad_requests_are_named(payload: dict[str, Any], said: str) -> None:
