@@ -1,9 +1,10 @@
 """The leader's half of a throttle of the fleet: one limit for all pods, and a share of it for each.
 
-It never guesses: the limit rises by a step while the fleet has filled it without a refusal, the step growing with
-every success, and falls by exactly the calls that were refused (each pod gives a refused slot up by itself). Shares are
-whole numbers, max-min fair by what the pods want; what does not divide goes round. A slot that moves is given to the
-next pod only when the one that had it is known to have let go, so that the shares never add up to more than the limit.
+It never guesses: the limit rises while the fleet fills it without a refusal, one by one up to what was refused last and
+by steps that grow beyond it, and falls by exactly the calls that were refused (each pod gives a refused slot up by
+itself). Shares are whole numbers, max-min fair by what the pods want; what does not divide goes round. A slot that
+moves is given to the next pod only when the one that had it is known to have let go, so that the shares never add up to
+more than the limit.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class FleetRule:
         self._ok = self._timed_out = 0
         self._probe_at_s = 0.0
         self._tried_until_s = 0.0
+        self._ceiling = 0
         self._members: dict[str, _Member] = {}
         self._planned_s: float | None = None
 
@@ -133,7 +135,9 @@ class FleetRule:
         elif self._is_proven(now_s, active, current):
             self._set(min(self.config.max_limit, limit + self._step), "probe")
             self._tried_until_s = now_s + self._pace * TRIED_FOR_S
-            self._step = max(1, min(self._step * STEP_GROWTH, int((self.limit or 0) * MOST_GROWTH)))
+            if limit >= self._ceiling:
+                # Beyond what was refused last: nothing is known there, so the steps grow.
+                self._step = max(1, min(self._step * STEP_GROWTH, int((self.limit or 0) * MOST_GROWTH)))
 
     def _count(self, reports: Mapping[str, Report]) -> int:
         """Slots that were refused since the last plan, each once; answers and timeouts are summed for the epoch."""
@@ -148,6 +152,7 @@ class FleetRule:
         return refused
 
     def _lower(self, now_s: float, limit: int, reason: str) -> None:
+        self._ceiling = self.limit or 0
         self._set(max(self.config.min_limit, limit), reason)
         self._step = 1
         self._tried_until_s = now_s

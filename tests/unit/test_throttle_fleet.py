@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Mapping
@@ -273,9 +274,13 @@ def test_the_limit_falls_by_what_was_refused_and_each_refusal_counts_once() -> N
     assert leader.turn(a={"refused": 3}, b={"refused": 1}).limit == 16
     assert leader.plan.reason == "throttle"
     # The counters still stand at 3 and 1. It waits a while, and then tries one more.
-    limits = [leader.turn().limit for _ in range(5)]
+    limits = [leader.turn().limit or 0 for _ in range(25)]
     assert limits[:2] == [16, 16]
     assert 17 in limits
+    # Up to 20, which was refused, one by one; beyond it by steps that grow.
+    steps = {after: after - before for before, after in itertools.pairwise(limits) if after != before}
+    assert {step for after, step in steps.items() if after <= 20} == {1}
+    assert max(steps.values()) > 3
 
 
 def test_a_pod_that_has_started_anew_is_counted_from_then_on() -> None:
