@@ -59,6 +59,10 @@ class Simulation:
             self.at(at, self._serve)
         if self.scenario.leader_dies_s is not None:
             self.at(self.scenario.leader_dies_s, lambda: self._dead.add(0))
+        for client, (begins_s, ends_s) in self.scenario.presence.items():
+            self._dead.add(client)
+            self.at(begins_s, functools.partial(self._join, client))
+            self.at(ends_s, functools.partial(self._dead.add, client))
         if self._fleet:
             self._fleet.begin()
         self.at(1.0, lambda: self._second(on_second))
@@ -76,6 +80,12 @@ class Simulation:
     def at(self, at_s: float, event: Callable[[], None]) -> None:
         """Have something happen."""
         heapq.heappush(self._events, (at_s, next(self._order), event))
+
+    def _join(self, client: int) -> None:
+        self._dead.discard(client)
+        if self._fleet:
+            self._fleet.join(client)
+        self.send(client)
 
     def is_alive(self, client: int) -> bool:
         """Whether the client works."""
@@ -199,12 +209,21 @@ class _Exchange:
     def begin(self) -> None:
         """Each client at a time of its own."""
         for client in self._rules:
-            self._simulation.at(self._simulation.rng.uniform(0, EXCHANGE_S), functools.partial(self._beat, client))
+            if self._simulation.is_alive(client):
+                self.join(client)
+
+    def join(self, client: int) -> None:
+        """The first beat of a client comes soon."""
+        simulation = self._simulation
+        simulation.at(simulation.now_s + simulation.rng.uniform(0, EXCHANGE_S), functools.partial(self._beat, client))
 
     def _beat(self, client: int) -> None:
         simulation, now_s = self._simulation, self._simulation.now_s
         if not simulation.is_alive(client):
             self._died_s[client] = now_s
+            return
+        simulation.at(now_s + EXCHANGE_S, functools.partial(self._beat, client))
+        if simulation.scenario.lost_exchanges and simulation.rng.random() < simulation.scenario.lost_exchanges:
             return
         rule = self._rules[client]
         self._reports[client] = rule.report(now_s, simulation.idle(client))
@@ -222,7 +241,6 @@ class _Exchange:
             rule.adopt(now_s, self._plan, str(client))
         simulation.out.exchanges += 1
         simulation.send(client)
-        simulation.at(now_s + EXCHANGE_S, functools.partial(self._beat, client))
 
 
 def limiters_of(scenario: Scenario, make: Callable[[random.Random], Limiter], seed: int) -> list[Limiter]:

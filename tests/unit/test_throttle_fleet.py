@@ -394,6 +394,14 @@ def test_a_simulated_fleet_uses_what_there_is_and_is_seldom_refused(clients: int
     assert out.fairness(75) > 0.95
 
 
+def test_a_simulated_fleet_bears_pods_that_come_and_go_and_a_store_that_loses_beats() -> None:
+    presence = {n: (100.0 * n, 100.0 * n + 450.0) for n in range(2, 8)}
+    scenario = Scenario(steps=((0.0, 40),), clients=8, presence=presence, lost_exchanges=0.3)
+    out = Simulation(scenario, limiters_of(scenario, shared(), 7), 7).run()
+    assert out.utilisation(60) > 0.9
+    assert out.refusal_share() < 0.03
+
+
 def test_a_simulated_fleet_outlives_its_leader() -> None:
     scenario = Scenario(clients=8, leader_dies_s=450.0)
     out = Simulation(scenario, limiters_of(scenario, shared(), 7), 7).run()
