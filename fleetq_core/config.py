@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -21,8 +21,14 @@ from pydantic_core import ErrorDetails
 from .errors import ConfigError
 
 DEFAULT_SQLITE = "sqlite:///.fleetq/fleetq.db"
+MOST_ON_SNOWFLAKE = 500_000  # bytes of one value
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
+_SECRETS = frozenset({"api_key", "snowflake_password", "snowflake_token"})
+# What a program can sign in with. Those that open a browser are not among them.
+AUTHENTICATORS = ("SNOWFLAKE", "SNOWFLAKE_JWT", "PROGRAMMATIC_ACCESS_TOKEN", "OAUTH", "WORKLOAD_IDENTITY")
 _RESERVED_POD_IDS = frozenset({"leader"})  # as the target of a command it means whoever leads
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -61,12 +67,20 @@ class Config(BaseModel):
     data_dir: Path = Field(Path(".fleetq"), description="folder for this machine's outbox, uploads and recovery log")
     sqlite_busy_timeout: Seconds = Field(10.0, description="seconds to wait for the database file's write lock")
     sqlite_synchronous: str = Field("FULL", description="FULL survives a power cut; NORMAL may lose the last commits")
-    snowflake_account: str | None = None
-    snowflake_user: str | None = None
-    snowflake_password: SecretStr | None = None
-    snowflake_database: str | None = None
-    snowflake_schema: str | None = None
-    snowflake_warehouse: str | None = None
+    snowflake_account: str | None = Field(None, description="account identifier, such as myorg-myaccount")
+    snowflake_user: str | None = Field(None, description="the fleet's user, best of TYPE = SERVICE")
+    snowflake_password: SecretStr | None = Field(None, description="password, for accounts that still take one")
+    snowflake_database: str | None = Field(None, description="database of the queue's tables")
+    snowflake_schema: str | None = Field(None, description="schema of the queue's tables")
+    snowflake_warehouse: str | None = Field(None, description="warehouse that runs the statements")
+    snowflake_role: str | None = Field(None, description="role to use; default: the user's own")
+    snowflake_host: str | None = Field(None, description="host to connect to, where the account does not tell it")
+    snowflake_port: int = Field(443, ge=1, le=65_535, description="port of the host")
+    snowflake_protocol: Literal["https", "http"] = Field("https", description="http is for a test server only")
+    snowflake_private_key_file: Path | None = Field(None, description="file with the user's private key (PEM)")
+    snowflake_token: SecretStr | None = Field(None, description="programmatic access token or OAuth token")
+    snowflake_token_file_path: Path | None = Field(None, description="file with such a token, read at each sign-in")
+    snowflake_authenticator: str | None = Field(None, description="how to sign in; default: as the rest implies")
 
     @field_validator("pod_id")
     @classmethod
@@ -106,6 +120,27 @@ class Config(BaseModel):
             raise ValueError("must name a file: processes share it, and each would see a memory of its own")
         return value
 
+    @field_validator("snowflake_account", "snowflake_host")
+    @classmethod
+    def _check_host(cls, value: str | None) -> str | None:
+        if value is not None and not _HOST.fullmatch(value):
+            raise ValueError("must be a name of letters, digits and . _ -, without https:// and without a path")
+        return value
+
+    @field_validator("snowflake_database", "snowflake_schema", "snowflake_warehouse", "snowflake_role")
+    @classmethod
+    def _check_identifier(cls, value: str | None) -> str | None:
+        if value is not None and not _IDENTIFIER.fullmatch(value):
+            raise ValueError("must be a plain identifier: letters, digits, _ and $, not starting with a digit")
+        return value
+
+    @field_validator("snowflake_authenticator")
+    @classmethod
+    def _check_authenticator(cls, value: str | None) -> str | None:
+        if value is not None and value.upper() not in AUTHENTICATORS:
+            raise ValueError(f"must be one of {', '.join(AUTHENTICATORS)}")
+        return value.upper() if value else None
+
     def model_post_init(self, _: Any) -> None:
         if not self.store:
             chosen = "snowflake" if self.snowflake_account else DEFAULT_SQLITE
@@ -126,6 +161,70 @@ class Config(BaseModel):
         """A pod trusts its own lease this much less than the others do, for clocks and slow statements."""
         return min(5.0, max(0.1, self.dead_pod_threshold / 10))
 
+    @property
+    def snowflake_sign_in(self) -> str:
+        """How to sign in to Snowflake: as SNOWFLAKE_AUTHENTICATOR says, or as what is given implies."""
+        if self.snowflake_authenticator:
+            return self.snowflake_authenticator
+        if self.snowflake_private_key_file:
+            return "SNOWFLAKE_JWT"
+        if self.snowflake_token or self.snowflake_token_file_path:
+            return "OAUTH" if not self.snowflake_user else "PROGRAMMATIC_ACCESS_TOKEN"
+        return "SNOWFLAKE"
+
+    def snowflake_problems(self) -> list[str]:
+        """What is missing to open the Snowflake store, a line each."""
+        found = [
+            f"{variable_of(name)}: is not set; the Snowflake store needs it"
+            for name in ("snowflake_account", "snowflake_database", "snowflake_schema")
+            if not getattr(self, name)
+        ]
+        sign_in = self.snowflake_sign_in
+        if not self.snowflake_user and sign_in in ("SNOWFLAKE", "SNOWFLAKE_JWT"):
+            found.append("SNOWFLAKE_USER: is not set; the Snowflake store needs it")
+        token = self.snowflake_token or self.snowflake_token_file_path
+        if sign_in == "SNOWFLAKE" and not self.snowflake_password:
+            found.append(
+                "SNOWFLAKE_PRIVATE_KEY_FILE, SNOWFLAKE_TOKEN, SNOWFLAKE_TOKEN_FILE_PATH or SNOWFLAKE_PASSWORD: "
+                "none is set; the Snowflake store needs one to sign in with"
+            )
+        if sign_in == "SNOWFLAKE_JWT" and not self.snowflake_private_key_file:
+            found.append("SNOWFLAKE_PRIVATE_KEY_FILE: is not set; SNOWFLAKE_AUTHENTICATOR=SNOWFLAKE_JWT needs it")
+        if sign_in not in ("SNOWFLAKE", "SNOWFLAKE_JWT") and not token:
+            found.append(f"SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH: none is set; {sign_in} needs one")
+        for name in ("snowflake_private_key_file", "snowflake_token_file_path"):
+            path = getattr(self, name)
+            if path is not None and not os.access(path, os.R_OK):
+                found.append(f"{variable_of(name)}={str(path)!r}: is no file that this user can read")
+        return found
+
+    def snowflake_settings(self) -> dict[str, Any]:
+        """The settings as the driver takes them. It holds secrets: not for logs."""
+        sign_in = self.snowflake_sign_in
+        settings: dict[str, Any] = {
+            "account": self.snowflake_account,
+            "user": self.snowflake_user,
+            "database": self.snowflake_database,
+            "schema": self.snowflake_schema,
+            "warehouse": self.snowflake_warehouse,
+            "role": self.snowflake_role,
+            "host": self.snowflake_host,
+            "port": self.snowflake_port,
+            "protocol": self.snowflake_protocol,
+            "authenticator": sign_in,
+        }
+        if sign_in == "SNOWFLAKE" and self.snowflake_password:
+            settings["password"] = self.snowflake_password.get_secret_value()
+        elif sign_in == "SNOWFLAKE_JWT":
+            settings["private_key_file"] = str(self.snowflake_private_key_file)
+        elif self.snowflake_token_file_path:
+            settings["token_file_path"] = str(self.snowflake_token_file_path)
+        elif self.snowflake_token:
+            settings["token"] = self.snowflake_token.get_secret_value()
+        if sign_in == "WORKLOAD_IDENTITY":
+            settings["workload_identity_provider"] = "OIDC"
+        return {name: value for name, value in settings.items() if value is not None}
+
     def warnings(self) -> list[str]:
         """What is legal but doubtful, a line each."""
         found = []
@@ -141,6 +240,13 @@ class Config(BaseModel):
             )
         if self.sqlite_synchronous == "NORMAL" and self.store != "snowflake":
             found.append("FLEET_Q_SQLITE_SYNCHRONOUS=NORMAL may lose acknowledged steps in a power cut; FULL does not")
+        if self.store == "snowflake" and self.max_payload_bytes > MOST_ON_SNOWFLAKE:
+            found.append(
+                f"FLEET_Q_MAX_PAYLOAD_BYTES={self.max_payload_bytes} is more than a statement on Snowflake may take "
+                f"({MOST_ON_SNOWFLAKE})"
+            )
+        if self.store == "snowflake" and self.snowflake_sign_in == "SNOWFLAKE":
+            found.append("SNOWFLAKE_PASSWORD: Snowflake ends sign-in by password alone; use a key pair or a token")
         return found
 
 
@@ -189,6 +295,6 @@ def _unknown(values: Iterable[str], known: Mapping[str, str]) -> list[str]:
 
 def _describe(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
-    value = "(hidden)" if name in ("snowflake_password", "api_key") else repr(error["input"])
+    value = "(hidden)" if name in _SECRETS else repr(error["input"])
     allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{variable_of(name)}={value}: {allowed}"

@@ -70,3 +70,12 @@ def queue(store: Store, config: Config) -> Queue:
 @pytest.fixture
 def tasks() -> TaskRegistry:
     return TaskRegistry()
+
+
+@pytest.fixture(scope="session")
+def snowflake_settings() -> Iterator[dict[str, Any]]:
+    """How to connect to a Snowflake of this session's own, on loopback; it starts with the first test that asks."""
+    from tests.support import emulator
+
+    with emulator.server() as settings:
+        yield settings

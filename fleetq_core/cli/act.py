@@ -86,13 +86,17 @@ _order_command("drain", CommandKind.DRAIN, "Finish what runs, then stop.")
 
 @main.command("throttle-reset")
 @click.argument("name")
+@click.option("--pod", "pod_id", help="On this pod only.")
 @click.option("--timeout", type=click.FloatRange(0, 3600), default=30.0, show_default=True, help="Seconds to wait.")
-def throttle_reset(name: str, timeout: float) -> None:
-    """Reset a throttle on all pods."""
+def throttle_reset(name: str, pod_id: str | None, timeout: float) -> None:
+    """Reset a throttle on all pods, or on one."""
     queue = open_queue()
-    if name not in published_throttles(*fleet_of(queue)):
+    by_pod = published_throttles(*fleet_of(queue)).get(name, {})
+    if not by_pod:
         raise FleetQError(f"no living pod publishes a throttle {name!r}; see `fleetq throttles`")
-    _ask(queue, CommandKind.RESET_THROTTLE, ALL_PODS, timeout, name=name)
+    if pod_id is not None and pod_id not in by_pod:
+        raise FleetQError(f"no living pod {pod_id!r} publishes a throttle {name!r}; see `fleetq throttles`")
+    _ask(queue, CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, timeout, name=name)
 
 
 def _ask(queue: Queue, kind: CommandKind, target: str, timeout_s: float, as_json: bool = False, **args: Any) -> None:

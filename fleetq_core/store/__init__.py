@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fleetq_core.clock import Clock, SystemClock
 from fleetq_core.config import Config
 from fleetq_core.errors import ConfigError
 
 from .protocol import Store
+from .snowflake_schema import Tables
+
+if TYPE_CHECKING:
+    from .snowflake import SnowflakeStore
 
 __all__ = ["Store", "open_store"]
 
 
 def open_store(config: Config, clock: Clock | None = None) -> Store:
-    """Open a connection to the configured store and make sure that its schema is there."""
+    """Open a connection to the configured store and make sure that its schema is there.
+
+    On Snowflake an operator creates the schema, once; whoever opens the store only checks it.
+    """
     if config.store == "snowflake":
-        raise ConfigError(
-            [
-                "FLEET_Q_STORE=snowflake: the Snowflake store is not part of this version; "
-                "unset SNOWFLAKE_ACCOUNT or set FLEET_Q_STORE=sqlite:///.fleetq/fleetq.db"
-            ]
-        )
+        return open_snowflake(config)
     from .sqlite import SqliteStore
 
     store = SqliteStore(
@@ -29,4 +33,31 @@ def open_store(config: Config, clock: Clock | None = None) -> Store:
         synchronous=config.sqlite_synchronous,
     )
     store.create_schema()
+    return store
+
+
+def open_snowflake(config: Config, *, create: bool = False, tables: Tables | None = None) -> SnowflakeStore:
+    """Open the Snowflake store; with `create` its tables are made first if they are missing, as `tables` says.
+
+    Its driver is loaded here and nowhere else: a pod on SQLite does without.
+    """
+    problems = config.snowflake_problems()
+    if problems:
+        raise ConfigError(problems)
+    try:
+        from .snowflake import SnowflakeStore
+        from .snowflake_connection import SnowflakeConnection
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            [f"FLEET_Q_STORE=snowflake: needs the package of {exc.name}: pip install snowflake-connector-python"]
+        ) from exc
+    store = SnowflakeStore(SnowflakeConnection(config.snowflake_settings(), config.pod_id))
+    try:
+        if create:
+            store.create_schema(tables)
+        else:
+            store.check_schema()
+    except BaseException:
+        store.close()
+        raise
     return store

@@ -31,10 +31,10 @@ from fleetq_core.model import (
     ThrottleSample,
 )
 
-from . import sqlite_rows as rows
-from . import sqlite_schema
+from . import rows, sqlite_schema
 from .protocol import ChangeSignal, Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection
+from .sqlite_filter import conditions
 from .sqlite_signal import change_signal
 from .statements import load_statements
 
@@ -198,10 +198,10 @@ class SqliteStore:
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
-        conditions, bind = rows.conditions(where, after)
+        chosen, bind = conditions(where, after)
         status = Status.FAILED if where.dead_letters else where.status
         index = _STATUS_INDEX.get(status, "") if status else ""
-        sql = SQL["find_steps"].replace("/*index*/", index).replace("/*where*/", conditions)
+        sql = SQL["find_steps"].replace("/*index*/", index).replace("/*where*/", chosen)
         with self._db.read() as db:
             return rows.steps(db.execute(sql, {**bind, "limit": limit}).fetchall())
 

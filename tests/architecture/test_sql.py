@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleetq_core.config import Config
 from fleetq_core.model import TRANSITIONS, Status
-from fleetq_core.store import open_store
+from fleetq_core.store import open_store, snowflake_schema
+from fleetq_core.store.snowflake import SQL as SNOWFLAKE
 from fleetq_core.store.sqlite import SQL, _claim_sql
+from fleetq_core.store.sqlite_schema import migrations
 
 ROOT = Path(__file__).parents[2]
 SQL_LOOK = re.compile(r"\b(SELECT .* FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b", re.DOTALL)
@@ -62,6 +66,91 @@ def test_every_move_in_sql_is_an_allowed_transition(name: str) -> None:
 def test_no_other_statement_sets_a_status() -> None:
     writes = {name for name, text in SQL.items() if re.search(r"UPDATE step_tracker.*\bSET\s+status", text, re.DOTALL)}
     assert writes == set(MOVES)
+
+
+# -- Snowflake --------------------------------------------------------------------------------------------------------
+
+SNOWFLAKE_MOVES = {name: move for name, move in MOVES.items() if not name.startswith("settle_")}
+
+
+def test_every_statement_for_snowflake_is_used_and_every_used_one_exists() -> None:
+    source = (ROOT / "fleetq_core/store/snowflake.py").read_text()
+    kinds = re.search(r"kinds = \((.*?)\)", source, re.DOTALL).group(1)
+    purges = {f"purge_{kind}" for kind in re.findall(r'"(\w+)"', kinds)}
+    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\(|_move\()\s*"(\w+)"', source)) | purges
+    assert used == set(SNOWFLAKE)
+
+
+@pytest.mark.parametrize("name", SNOWFLAKE_MOVES)
+def test_every_move_on_snowflake_is_an_allowed_transition_and_guarded_where_it_writes(name: str) -> None:
+    source, target = SNOWFLAKE_MOVES[name]
+    guard = f"status = '{source.value}'"
+    written = re.split(r"\bWHERE\b", SNOWFLAKE[name])
+    assert guard in (written[-1] if "FROM (" in SNOWFLAKE[name].split("WHERE")[0] else written[1])
+    assert f"'{target.value}'" in SNOWFLAKE[name]
+
+
+def test_outcomes_on_snowflake_settle_claims_only() -> None:
+    assert "AND step_tracker.status = 'claimed'" in SNOWFLAKE["settle_steps"]
+    assert "AND step_tracker.claim_token = told.told_token" in SNOWFLAKE["settle_steps"]
+    outcomes = {target.value for source, target in MOVES.values() if source is Status.CLAIMED}
+    assert set(re.search(r"IN \((.*?)\)", SNOWFLAKE["settle_steps"]).group(1).replace("'", "").split(", ")) == outcomes
+    writes = {n for n, text in SNOWFLAKE.items() if re.search(r"UPDATE step_tracker\s+SET\s+status", text)}
+    assert writes == {*SNOWFLAKE_MOVES, "settle_steps"}
+
+
+def test_no_statement_for_snowflake_begins_a_transaction_or_asks_for_what_it_lacks() -> None:
+    for name, text in SNOWFLAKE.items():
+        code = re.sub(r"^--.*$", "", text, flags=re.MULTILINE)
+        assert re.match(r"\s*(SELECT|UPDATE|MERGE|DELETE)\b", code), name
+        assert not re.search(
+            r"\b(RETURNING|ON CONFLICT|rowid|json_each|BEGIN|CURRENT_TIMESTAMP|SKIP LOCKED)\b", code
+        ), name
+        assert not re.search(r"(?<![\w:\]]):now\b", code), name
+
+
+def test_both_stores_have_the_same_tables_and_columns() -> None:
+    with sqlite3.connect(":memory:") as db:
+        for script in migrations():
+            db.executescript(script)
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        sqlite = {name: {row[1] for row in db.execute(f"PRAGMA table_info({name})")} for name in names}
+    db.close()
+    # Words that Snowflake reserves have another name there.
+    renamed = {"sample": "fleet_sample", "trigger": "trigger_kind", "before": "limit_before", "after": "limit_after"}
+    expected = {renamed.get(t, t): {renamed.get(c, c) for c in columns} for t, columns in sqlite.items()}
+    expected["step_tracker"].add("write_token")
+    script = snowflake_schema.text("standard")
+    tables = re.findall(r"TABLE IF NOT EXISTS (\w+) \((.*?)\n\)", script, re.DOTALL)
+    found = {name: set(re.findall(r"^    ([a-z]\w*) +[A-Z]", body, re.MULTILINE)) for name, body in tables}
+    found.pop("fleetq_schema")
+    assert found == expected
+    described = re.findall(r"^    [a-z]\w* .*COMMENT '[^']+\.',$", script, re.MULTILINE)
+    assert len(described) == sum(map(len, expected.values())) + 3
+
+
+def test_the_root_schema_is_the_one_that_is_applied() -> None:
+    assert (ROOT / "schema.sql").read_text() == snowflake_schema.text("standard")
+
+
+@pytest.mark.parametrize("tables", ["standard", "hybrid"])
+def test_each_kind_of_table_has_only_what_it_takes(tables: Any) -> None:
+    found = {
+        re.search(r"EXISTS (\w+)", text).group(1): text
+        for text in snowflake_schema.statements(tables)
+        if "CREATE" in text
+    }
+    assert len(found) == 10
+    hybrid = {name for name, text in found.items() if text.startswith("CREATE HYBRID TABLE IF NOT EXISTS")}
+    kept = {"step_tracker", "pod_health", "command_log", "command_answer", "recovery_run"}
+    assert hybrid == (kept if tables == "hybrid" else set())
+    for name, text in found.items():
+        assert ("INDEX " in text) == (tables == "hybrid" and name in kept - {"pod_health", "command_answer"}), name
+        assert "PRIMARY KEY (" in text
+        assert not re.search(r"VARIANT|CLUSTER BY|DEFAULT|--|TIMESTAMP_NTZ(?!\(6\))", text), name
+    (version,) = [text for text in snowflake_schema.statements(tables) if text.startswith("MERGE")]
+    assert f"SELECT {snowflake_schema.VERSION} AS new_version" in version
+    assert f"'{tables}' AS new_tables" in version
 
 
 def test_claims_and_recovery_use_their_indexes(config: Config) -> None:

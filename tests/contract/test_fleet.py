@@ -10,6 +10,7 @@ from fleetq_core.leader.election import leader_of
 from fleetq_core.model import BeatState, Identity, Outcome, RecoveryRun, Status, StepRow
 from fleetq_core.store.protocol import Recovered, RecoveryOrder
 from tests.support.clock import FakeClock
+from tests.support.stores import forget_pod
 
 A, B, C = (Identity(f"pod-{x}", f"inc-{x}") for x in "abc")
 THRESHOLD = 60.0
@@ -178,9 +179,7 @@ def test_owners_that_are_certainly_gone_are_recovered_even_then(s: Any, how: str
     elif how == "restarted":
         s.register_pod(Identity("pod-b", "inc-b2"), {})
     else:
-        raw = getattr(s, "_inner", s)
-        with raw._db.write() as db:
-            db.execute("DELETE FROM pod_health WHERE pod_id = 'pod-b'")
+        forget_pod(s, "pod-b")
     recover(s, hold_off=True)
     assert state(s) == ("pending", 1)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetq_core.errors import StoreUnavailable
+from fleetq_core.store.sqlite import SqliteStore
 
 WRITES = {
     "insert_steps", "claim_steps", "settle_steps", "release_steps", "release_unknown", "requeue_steps", "cancel_steps",
@@ -30,6 +31,19 @@ class LossyStore:
             return method(*args, **kwargs)
 
         return twice
+
+
+def forget_pod(store: Any, pod_id: str) -> None:
+    """Delete a pod's row behind the store's back."""
+    raw = getattr(store, "_inner", store)
+    statement = f"DELETE FROM pod_health WHERE pod_id = '{pod_id}'"
+    if isinstance(raw, SqliteStore):
+        with raw._db.write() as db:
+            db.execute(statement)
+    else:
+        from tests.support import emulator
+
+        emulator.run(raw, statement)
 
 
 class FaultyStore:

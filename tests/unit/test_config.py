@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -253,10 +254,10 @@ def test_variables_of_other_programs_are_no_business_of_ours() -> None:
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variable", ["FLEET_Q_API_KEY", "SNOWFLAKE_PASSWORD"])
-def test_a_secret_is_kept_but_never_printed(variable: str) -> None:
-    config = load(**{variable: SECRET})
-    field = config.api_key if variable == "FLEET_Q_API_KEY" else config.snowflake_password
+@pytest.mark.parametrize("name", ["api_key", "snowflake_password", "snowflake_token"])
+def test_a_secret_is_kept_but_never_printed(name: str) -> None:
+    config = load(**{variable_of(name): SECRET})
+    field = getattr(config, name)
     assert field is not None
     assert field.get_secret_value() == SECRET
     for text in (repr(config), str(config), f"{config}", str(config.model_dump()), config.model_dump_json()):
@@ -270,7 +271,7 @@ def test_errors_do_not_print_secrets() -> None:
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("field", ["api_key", "snowflake_password"])
+@pytest.mark.parametrize("field", ["api_key", "snowflake_password", "snowflake_token"])
 def test_a_bad_secret_is_named_and_hidden(field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(override={field: NUMERIC_SECRET})
@@ -308,14 +309,86 @@ def test_a_snowflake_account_chooses_snowflake_unless_a_store_is_named() -> None
     assert load(SNOWFLAKE_ACCOUNT="acme", FLEET_Q_STORE="sqlite:///x.db").store == "sqlite:///x.db"
 
 
-@pytest.mark.parametrize("environ", [{"SNOWFLAKE_ACCOUNT": "acme"}, {"FLEET_Q_STORE": "snowflake"}])
-def test_the_snowflake_store_is_refused_with_one_line_that_names_the_way_out(environ: dict[str, str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        connect(load(**environ))
-    (line,) = caught.value.problems
-    assert line.startswith("FLEET_Q_STORE=snowflake: ")
-    assert "SNOWFLAKE_ACCOUNT" in line
-    assert "\n" not in line
+SIGN_IN = {"SNOWFLAKE_USER": "u", "SNOWFLAKE_PASSWORD": SECRET}
+PLACE = {"SNOWFLAKE_ACCOUNT": "acme", "SNOWFLAKE_DATABASE": "db", "SNOWFLAKE_SCHEMA": "s"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "missing"),
+    [
+        ({}, ["ACCOUNT", "DATABASE", "SCHEMA", "USER", "PRIVATE_KEY_FILE"]),
+        (PLACE, ["USER", "PRIVATE_KEY_FILE"]),
+        (PLACE | SIGN_IN, []),
+        (SIGN_IN, ["ACCOUNT", "DATABASE", "SCHEMA"]),
+        (PLACE | {"SNOWFLAKE_TOKEN": "t"}, []),
+        (PLACE | {"SNOWFLAKE_TOKEN_FILE_PATH": "/no/such/file"}, ["TOKEN_FILE_PATH"]),
+        (PLACE | {"SNOWFLAKE_USER": "u", "SNOWFLAKE_PRIVATE_KEY_FILE": "/no/such/key"}, ["PRIVATE_KEY_FILE"]),
+        (PLACE | SIGN_IN | {"SNOWFLAKE_AUTHENTICATOR": "snowflake_jwt"}, ["PRIVATE_KEY_FILE"]),
+        (PLACE | SIGN_IN | {"SNOWFLAKE_AUTHENTICATOR": "OAUTH"}, ["TOKEN"]),
+    ],
+)
+def test_what_the_snowflake_store_lacks_is_named_a_line_each(environ: dict[str, str], missing: list[str]) -> None:
+    config = load(FLEET_Q_STORE="snowflake", **environ)
+    found = config.snowflake_problems()
+    assert [re.match(r"SNOWFLAKE_([A-Z_]+)", line).group(1) for line in found] == missing  # type: ignore[union-attr]
+    assert SECRET not in "".join(found)
+    if missing:
+        with pytest.raises(ConfigError) as caught:
+            connect(config)
+        assert caught.value.problems == found
+
+
+@pytest.mark.parametrize(
+    ("environ", "sign_in", "given"),
+    [
+        (SIGN_IN, "SNOWFLAKE", {"password": SECRET}),
+        ({"SNOWFLAKE_PRIVATE_KEY_FILE": "/k.p8"}, "SNOWFLAKE_JWT", {"private_key_file": "/k.p8"}),
+        ({"SNOWFLAKE_USER": "u", "SNOWFLAKE_TOKEN": SECRET}, "PROGRAMMATIC_ACCESS_TOKEN", {"token": SECRET}),
+        ({"SNOWFLAKE_TOKEN_FILE_PATH": "/t"}, "OAUTH", {"token_file_path": "/t"}),
+        (
+            {"SNOWFLAKE_AUTHENTICATOR": "workload_identity", "SNOWFLAKE_TOKEN_FILE_PATH": "/t"},
+            "WORKLOAD_IDENTITY",
+            {"token_file_path": "/t", "workload_identity_provider": "OIDC"},
+        ),
+    ],
+)
+def test_how_to_sign_in_follows_from_what_is_given(
+    environ: dict[str, str], sign_in: str, given: dict[str, str]
+) -> None:
+    settings = load(**PLACE, **environ).snowflake_settings()
+    secrets = ("password", "private_key_file", "token", "token_file_path", "workload_identity_provider")
+    assert settings["authenticator"] == sign_in
+    assert {name: settings[name] for name in secrets if name in settings} == given
+    assert (settings["account"], settings["port"], settings["protocol"]) == ("acme", 443, "https")
+    assert "role" not in settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("ACCOUNT", "https://acme.snowflakecomputing.com", "without https://"),
+        ("DATABASE", "my-db", "plain identifier"),
+        ("ROLE", 'x"; DROP', "plain identifier"),
+        ("PORT", "0", "greater than or equal to 1"),
+        ("PROTOCOL", "ftp", "'https' or 'http'"),
+        ("AUTHENTICATOR", "externalbrowser", "must be one of SNOWFLAKE, SNOWFLAKE_JWT"),
+    ],
+)
+def test_a_bad_snowflake_setting_is_one_line(name: str, value: str, allowed: str) -> None:
+    (line,) = problems_of(**{f"SNOWFLAKE_{name}": value})
+    assert line.startswith(f"SNOWFLAKE_{name}={value!r}: ")
+    assert allowed in line
+
+
+def test_a_password_alone_is_warned_of() -> None:
+    assert any("SNOWFLAKE_PASSWORD" in line for line in load(**PLACE, **SIGN_IN).warnings())
+    assert load(**PLACE, SNOWFLAKE_TOKEN="t").warnings() == []
+
+
+def test_payloads_that_snowflake_may_not_take_are_warned_of() -> None:
+    (line,) = load(**PLACE, SNOWFLAKE_TOKEN="t", FLEET_Q_MAX_PAYLOAD_BYTES="500001").warnings()
+    assert "FLEET_Q_MAX_PAYLOAD_BYTES=500001" in line
+    assert load(FLEET_Q_MAX_PAYLOAD_BYTES="500001").warnings() == []
 
 
 def test_three_slashes_are_relative_and_four_absolute() -> None:

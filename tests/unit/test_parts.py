@@ -386,9 +386,12 @@ def test_modules_that_cannot_be_imported_are_all_named() -> None:
     assert "cannot import no_such_module" in caught.value.problems[0]
 
 
-def test_the_snowflake_store_is_refused_clearly(make_config: Callable[..., Config]) -> None:
-    with pytest.raises(ConfigError, match="FLEET_Q_STORE=snowflake"):
+def test_what_the_snowflake_store_lacks_is_told_at_once(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError) as caught:
         open_store(make_config(store="snowflake"))
+    assert [line.partition(":")[0].split(",")[0] for line in caught.value.problems] == [
+        "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_DATABASE", "SNOWFLAKE_SCHEMA", "SNOWFLAKE_USER", "SNOWFLAKE_PRIVATE_KEY_FILE",
+    ]  # fmt: skip
 
 
 def test_recoveries_asked_for_at_once_come_one_after_another(store: Store, config: Config, clock: FakeClock) -> None:

@@ -395,7 +395,7 @@ def test_a_simulated_fleet_uses_what_there_is_and_is_seldom_refused(clients: int
 
 
 def test_a_simulated_fleet_bears_pods_that_come_and_go_and_a_store_that_loses_beats() -> None:
-    presence = {n: (100.0 * n, 100.0 * n + 450.0) for n in range(2, 8)}
+    presence = tuple((n, 100.0 * n, 100.0 * n + 450.0) for n in range(2, 8))
     scenario = Scenario(steps=((0.0, 40),), clients=8, presence=presence, lost_exchanges=0.3)
     out = Simulation(scenario, limiters_of(scenario, shared(), 7), 7).run()
     assert out.utilisation(60) > 0.9

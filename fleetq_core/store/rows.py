@@ -1,4 +1,4 @@
-"""Between the rows of the embedded store and the values of the model."""
+"""Between the rows of a store, of either kind, and the values of the model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from fleetq_core.model import (
     Command,
     CommandAnswer,
     Identity,
-    PageKey,
     PodRecord,
     QueueStats,
     RecoveryRun,
     Sample,
     Status,
-    StepFilter,
     StepRecord,
 )
 
 
 def steps(found: Iterable[Sequence[Any]]) -> list[StepRecord]:
-    """Rows of `SELECT * FROM step_tracker`."""
+    """Rows of step_tracker, with the columns in the order of the schema."""
     return [_step(row) for row in found]
 
 
@@ -65,33 +63,6 @@ def _lenient(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError:
         return text
-
-
-def conditions(where: StepFilter, after: PageKey | None) -> tuple[str, dict[str, Any]]:
-    """The WHERE of `find_steps` with its values; statuses are literals so that partial indexes apply."""
-    parts, bind = ["1 = 1"], dict[str, Any]()
-    if where.dead_letters:
-        parts.append("status = 'failed' AND retry_ts IS NULL")
-    elif where.status is not None:
-        parts.append(f"status = '{where.status.value}'")
-    for column in ("task_type", "claimed_by"):
-        if (value := getattr(where, column)) is not None:
-            parts.append(f"{column} = :{column}")
-            bind[column] = value
-    if where.text:
-        bind["text"] = "%" + where.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        columns = ("step_id", "payload", "COALESCE(error, '')")
-        parts.append("(" + " OR ".join(f"{column} LIKE :text ESCAPE '\\'" for column in columns) + ")")
-    if where.created_from is not None:
-        parts.append("created_ts >= :created_from")
-        bind["created_from"] = where.created_from
-    if where.created_until is not None:
-        parts.append("created_ts < :created_until")
-        bind["created_until"] = where.created_until
-    if after is not None:
-        parts.append("(created_ts, step_id) < (:after_ts, :after_id)")
-        bind |= {"after_ts": after.created_ts, "after_id": after.step_id}
-    return " AND ".join(parts), bind
 
 
 def mapping(text: object) -> dict[str, Any]:
