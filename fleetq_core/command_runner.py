@@ -11,7 +11,7 @@ from .errors import FleetQError, StoreError
 from .leader.recovery import Recovery, describe_run
 from .model import Command, Identity
 from .store import Store
-from .throttle import reset_throttle
+from .throttle import all_throttles, reset_throttle
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ class CommandRunner:
                 name = str(command.args.get("name"))
                 if command.target == "*":  # one pod alone does not start the fleet's limit anew
                     self._reset_plans(name)
+                if command.target == "*" and name not in all_throttles():
+                    return f"this pod has no throttle {name}, so there is nothing to reset"
                 reset_throttle(name)
                 return f"throttle {name} reset"
             case _:

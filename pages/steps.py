@@ -1,8 +1,8 @@
-"""Steps: find steps, read the whole story of one, requeue or cancel."""
+"""Steps: find steps, read the whole story of one, requeue or cancel, download."""
 
 import streamlit as st
 
-from fleetq_core.dashboard import finder, shell
+from fleetq_core.dashboard import exporter, finder, shell
 
 st.title("Steps")
 
@@ -22,4 +22,5 @@ if st.query_params.get("step"):
     shell.live(story)
 else:
     finder.draw_filters()
+    shell.live(exporter.draw, running=False)
     shell.live(listing)

@@ -53,6 +53,13 @@ def order(runtime: Runtime, kind: CommandKind, pod_id: str | None = None) -> str
     return command_id
 
 
+def reset_throttle(runtime: Runtime, name: str, pod_id: str | None = None) -> str:
+    """Order a pod (None: all pods) to forget what a throttle has learnt; returns the command's id."""
+    command_id = runtime.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by=who(), name=name)
+    runtime.pod.poke()
+    return command_id
+
+
 def parse_payload(task_type: str, text: str) -> dict[str, Any]:
     """The payload that `text` describes, with its task_type. Raises InvalidPayload."""
     try:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from fleetq_core.model import Status
 
-from .colours import STATUS_COLOURS
+from .colours import AMBER, GREY, SERIES_COLOURS, STATUS_COLOURS
 from .views.overview import Point
 from .views.words import clock
 
@@ -25,6 +25,27 @@ def depth(points: Sequence[Point]) -> None:
 def throughput(points: Sequence[Point]) -> None:
     """Steps submitted, completed and failed each second, over time."""
     _draw(points, _THROUGHPUT, "Steps submitted, completed and failed a second, over time")
+
+
+def throttle_limit(points: Sequence[Point]) -> None:
+    """A throttle's limit and what is in flight, over time."""
+    shared = any(series == "fleet limit" for _, series, _ in points)
+    _draw(points, _FLEET_LIMIT if shared else _LIMIT, "The limit of a throttle and the calls in flight, over time")
+
+
+def throttle_shares(points: Sequence[Point]) -> None:
+    """The limit of each pod, stacked."""
+    _draw(points, _SHARES, "The limit of a throttle on each pod, stacked, over time")
+
+
+def throttle_latency(points: Sequence[Point]) -> None:
+    """Latency against its usual value, over time."""
+    _draw(points, _LATENCY, "Latency p95 of a throttle's calls and its usual value, over time")
+
+
+def throttle_refusals(points: Sequence[Point]) -> None:
+    """Calls refused or timed out a minute, over time."""
+    _draw(points, _REFUSALS, "Calls refused and timed out a minute, over time")
 
 
 def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str) -> None:
@@ -54,7 +75,7 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
                 "type": "quantitative",
                 "title": title,
                 "scale": {"zero": True, "nice": True, "domainMin": 0},
-                "axis": {"domain": False, "tickCount": 5, "minExtent": 36},
+                "axis": {"domain": False, "tickCount": 5, "minExtent": 36, "format": ",.3~f"},
             },
             "color": {
                 "field": "series",
@@ -72,6 +93,24 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _limits(colours: dict[str, str]) -> dict[str, Any]:
+    """Calls under way reach their limit and hide it: the limit is a broad, pale line behind them."""
+    spec = _spec("Calls", colours)
+    is_limit = f"datum.series === '{next(iter(colours))}'"
+    spec["encoding"]["strokeWidth"] = {"condition": {"test": is_limit, "value": 6}, "value": 1.8}
+    spec["encoding"]["strokeOpacity"] = {"condition": {"test": is_limit, "value": 0.5}, "value": 1.0}
+    return spec
+
+
+def _stacked(title: str) -> dict[str, Any]:
+    """Areas on each other, for series whose names only the data know."""
+    spec = _spec(title, {})
+    spec["mark"] = {"type": "area", "interpolate": "step-after", "opacity": 0.8, "clip": True}
+    spec["encoding"]["color"]["scale"] = {"range": list(SERIES_COLOURS)}
+    spec["encoding"]["y"]["stack"] = "zero"
+    return spec
+
+
 _DEPTH = _spec("Steps", {name: colour for name, colour in STATUS_COLOURS.items() if name != Status.COMPLETED})
 _THROUGHPUT = _spec(
     "Steps a second",
@@ -81,3 +120,14 @@ _THROUGHPUT = _spec(
         "failed": STATUS_COLOURS[Status.FAILED],
     },
 )
+_LIMIT = _limits({"limit": STATUS_COLOURS[Status.PENDING], "in flight": STATUS_COLOURS[Status.CLAIMED]})
+_FLEET_LIMIT = _limits(
+    {
+        "fleet limit": STATUS_COLOURS[Status.PENDING],
+        "shares of pods": GREY,
+        "in flight": STATUS_COLOURS[Status.CLAIMED],
+    }
+)
+_LATENCY = _spec("Seconds", {"p95": STATUS_COLOURS[Status.CLAIMED], "usual p95": GREY})
+_REFUSALS = _spec("Calls a minute", {"refused": STATUS_COLOURS[Status.FAILED], "timed out": AMBER})
+_SHARES = _stacked("Calls")

@@ -23,12 +23,23 @@ STATUS_COLOURS = {
 }
 AMBER = "#f59e0b"
 GREY = "#8b95a5"
+# For series that have no meaning of their own, such as pods.
+SERIES_COLOURS = ("#3b82f6", "#14b8a6", "#8b5cf6", "#f59e0b", "#ec4899", "#84cc16", "#06b6d4", "#a16207", GREY)
 _GOOD, _BAD, _OPEN = STATUS_COLOURS["completed"], STATUS_COLOURS["failed"], STATUS_COLOURS["pending"]
 
 TONE_BADGES: dict[str, tuple[BadgeColour, str]] = {
     "good": ("green", "ok"),
     "warn": ("orange", "look"),
     "bad": ("red", "act"),
+}
+THROTTLE_BADGES: dict[str, BadgeColour] = {
+    "paused": "red",
+    "refused often": "red",
+    "held": "orange",
+    "at its limit": "orange",
+    "learning": "blue",
+    "steady": "green",
+    "idle": "gray",
 }
 WORD_COLOURS = {
     **STATUS_COLOURS,
@@ -39,9 +50,22 @@ WORD_COLOURS = {
     "done": _GOOD,
     "open": _OPEN,
     "refused": _BAD,
+    "partly": AMBER,
+    "unheard": GREY,
+    "set": _OPEN,
     "finished": _GOOD,
     "held off": AMBER,
     "interrupted": _BAD,
+    "paused": _BAD,
+    "refused often": _BAD,
+    "held": AMBER,
+    "at its limit": AMBER,
+    "learning": _OPEN,
+    "steady": _GOOD,
+    "idle": GREY,
+    "raised": _GOOD,
+    "lowered": _BAD,
+    "reset": GREY,
     "requeued": _OPEN,
     "terminal": _BAD,
 }

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
 from fleetq_core.model import Status
 
 from .colours import GREY, WORD_COLOURS
+from .views import audit
+from .views import throttles as views
 
 
-def _words(label: str, options: Sequence[str]) -> Any:
+def _words(label: str, options: Sequence[str], width: Literal["small"] | int = "small") -> Any:
     """A column of words, each in its colour."""
     return st.column_config.MultiselectColumn(
-        label, options=list(options), color=[WORD_COLOURS.get(word, GREY) for word in options], width="small"
+        label, options=list(options), color=[WORD_COLOURS.get(word, GREY) for word in options], width=width
     )
 
 
@@ -23,7 +25,7 @@ _ERROR = st.column_config.TextColumn("Error", width="large")
 _RAN = st.column_config.NumberColumn("Ran (s)", format="%.3f", width="small")
 
 STEPS: dict[str, Any] = {
-    "status": _words("Status", list(Status)),
+    "status": _words("Status", list(Status), 100),
     "step_id": st.column_config.TextColumn("Step id", width=275),
     "task": "Task type",
     "pod": "Claimed by",
@@ -75,6 +77,34 @@ COMMANDS: dict[str, Any] = {
     "answers": st.column_config.TextColumn("Answers", width="large"),
     "command_id": "Command id",
 }
+ORDERS: dict[str, Any] = {
+    "state": _words("State", audit.STATES, 85),
+    "order": st.column_config.TextColumn("Order", width=170),
+    "to": st.column_config.TextColumn("To", width=105),
+    "by": st.column_config.TextColumn("By", width=130),
+    "issued": st.column_config.TextColumn("Issued (UTC)", width=150),
+    "answers": st.column_config.TextColumn("Answers", width="large"),
+    "command_id": "Command id",
+}
+ANSWERS: dict[str, Any] = {
+    "state": _words("State", ["done", "refused"], 90),
+    "pod": st.column_config.TextColumn("Pod", width=150),
+    "result": st.column_config.TextColumn("Result", width=330),
+    "after": st.column_config.TextColumn("After", help="From the order to the answer.", width="small"),
+    "answered": st.column_config.TextColumn("Answered (UTC)", width=150),
+}
+SETTINGS: dict[str, Any] = {
+    "variable": st.column_config.TextColumn("Variable", width=230),
+    "value": st.column_config.TextColumn("Value", width=175),
+    "source": _words("From", ["set", "default"], 80),
+    "meaning": st.column_config.TextColumn("Meaning", width="large"),
+}
+VERSIONS: dict[str, Any] = {
+    "version": "Version",
+    "same": "Compared",
+    "pods": st.column_config.NumberColumn("Pods", width="small"),
+    "names": st.column_config.TextColumn("Which", width="large"),
+}
 RUNS: dict[str, Any] = {
     "started": "Started (UTC)",
     "state": _words("State", ["finished", "held off", "interrupted"]),
@@ -95,6 +125,46 @@ DECISIONS: dict[str, Any] = {
     "owner": "Owner",
     "retries": "Retries",
     "reason": st.column_config.TextColumn("Reason", width="large"),
+}
+_SHARE = st.column_config.NumberColumn("Refused, 5 min", format="percent", help="Of the calls of the last 5 minutes.")
+_P95 = st.column_config.NumberColumn("p95 (s)", format="%.3f", help="Latency: 95 % of the answers were faster.")
+_USUAL = st.column_config.NumberColumn("Usual p95 (s)", format="%.3f")
+_LAST_MOVE = st.column_config.TextColumn("Last move of the limit", width="large")
+THROTTLES: dict[str, Any] = {
+    "throttle": st.column_config.TextColumn("Throttle", width="medium"),
+    "state": _words("State", views.STATES, 125),
+    "limit": st.column_config.NumberColumn("Limit", help="Calls at once, of all pods together.", width=70),
+    "in_flight": st.column_config.NumberColumn("In flight", width=80),
+    "waiting": st.column_config.NumberColumn("Waiting", help="Callers without a slot.", width=80),
+    "refused_share": _SHARE,
+    "p95_s": _P95,
+    "usual_s": _USUAL,
+    "why": st.column_config.TextColumn("Why", width="large"),
+    "highest": st.column_config.NumberColumn("Highest, 5 min", width="small"),
+    "scope": st.column_config.TextColumn("Learnt by", help="Each pod for itself, or one limit of the whole fleet."),
+    "on": st.column_config.NumberColumn("Pods", width="small"),
+    "last_move": _LAST_MOVE,
+}
+THROTTLE_PODS: dict[str, Any] = {
+    "pod": st.column_config.TextColumn("Pod", width="medium"),
+    "state": THROTTLES["state"],
+    "limit": st.column_config.NumberColumn("Limit", help="Calls at once on this pod.", width=70),
+    "in_flight": THROTTLES["in_flight"],
+    "waiting": THROTTLES["waiting"],
+    "refused_share": _SHARE,
+    "calls": st.column_config.NumberColumn("Calls, 5 min"),
+    "timeouts": st.column_config.NumberColumn("Timeouts, 5 min"),
+    "p95_s": _P95,
+    "usual_s": _USUAL,
+    "why": THROTTLES["why"],
+    "last_move": _LAST_MOVE,
+}
+THROTTLE_CHANGES: dict[str, Any] = {
+    "at": "Time (UTC)",
+    "move": _words("Move", ["raised", "lowered", "held", "reset", "steady"]),
+    "limit": st.column_config.TextColumn("Limit", width="small"),
+    "why": st.column_config.TextColumn("Why", width="large"),
+    "pod": st.column_config.TextColumn("Pod", width="medium"),
 }
 RUNNING: dict[str, Any] = {
     "pod": "Pod",

@@ -47,7 +47,8 @@ def _with(names: Sequence[str], key: str) -> list[str]:
     return [ANY, *names, *extra]
 
 
-def _where() -> StepFilter:
+def asked_for() -> StepFilter:
+    """What the filters ask for."""
     state = st.session_state
     chosen = state.get("status") or ANY
     return StepFilter(
@@ -65,7 +66,7 @@ def _given(value: str | None) -> str | None:
 
 def draw_list() -> None:
     """One page of steps, the newest first. While rows are selected the page holds still: only their figures move."""
-    where, state = _where(), st.session_state
+    where, state = asked_for(), st.session_state
     if state.get(_WHERE_KEY) != where:
         state[_WHERE_KEY], state[_PAGES_KEY] = where, []
         tables.unpick(TABLE)

@@ -26,6 +26,8 @@ _PAGES = (
     ("submit", "Submit", ":material/add_circle:", "new-step"),
     ("pods", "Pods", ":material/dns:", "pods"),
     ("recovery", "Recovery", ":material/healing:", "recovery"),
+    ("throttles", "Throttles", ":material/speed:", "throttles"),
+    ("audit", "Audit", ":material/history:", "audit"),
 )
 
 

@@ -23,6 +23,8 @@ from fleetq_core.model import (
     Sample,
     StepFilter,
     StepRecord,
+    ThrottleChange,
+    ThrottleSample,
 )
 from fleetq_core.runtime import Runtime
 
@@ -35,11 +37,15 @@ MAX_SAMPLES = 400
 RECENT_RUNS = 50
 RECENT_COMMANDS = 50
 DEAD_LETTERS = 100
+LATELY_S = 300.0
+MAX_LATELY = 2_000  # samples of all throttles together
+MAX_THROTTLE_SAMPLES = 8_000  # of the one that is looked at
+MAX_CHANGES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The fleet at `now_ts`, the database's time. With a `problem` it is an old one: the store does not answer."""
+    """The fleet at `now_ts`, the database's time; `throttle_samples` are those of the last LATELY_S seconds."""
 
     now_ts: float
     stats: QueueStats
@@ -48,6 +54,15 @@ class Snapshot:
     samples: tuple[Sample, ...]
     runs: tuple[RecoveryRun, ...]
     threshold_s: float
+    throttle_samples: tuple[ThrottleSample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleHistory:
+    """What the store kept of one throttle: its figures, oldest first, and why its limits moved, newest first."""
+
+    samples: tuple[ThrottleSample, ...]
+    changes: tuple[ThrottleChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +119,7 @@ def _read_fleet(runtime: Runtime) -> Snapshot:
     store, threshold_s = runtime.queue.store, runtime.config.dead_pod_threshold
     stats = store.stats()
     pods = tuple(store.list_pods())
+    throttled = any(pod.meta.get("throttles") for pod in pods)
     return Snapshot(
         now_ts=stats.now_ts,
         stats=stats,
@@ -112,6 +128,7 @@ def _read_fleet(runtime: Runtime) -> Snapshot:
         samples=tuple(store.list_samples(stats.now_ts - SAMPLE_WINDOW_S, MAX_SAMPLES)),
         runs=tuple(store.list_recovery_runs(RECENT_RUNS)),
         threshold_s=threshold_s,
+        throttle_samples=tuple(store.list_throttle_samples(stats.now_ts - LATELY_S, MAX_LATELY) if throttled else ()),
     )
 
 
@@ -129,6 +146,18 @@ def dead_letters(runtime: Runtime) -> Answer[list[StepRecord]]:
 def decisions(runtime: Runtime, run_id: str) -> Answer[list[Decision]]:
     """What one recovery run did."""
     return shared(runtime, f"decisions:{run_id}", lambda: runtime.queue.store.list_decisions(run_id), ttl_s=5.0)
+
+
+def throttle_history(runtime: Runtime, name: str) -> Answer[ThrottleHistory]:
+    """What is known of one throttle's past, at most an hour of it."""
+    store = runtime.queue.store
+
+    def read() -> ThrottleHistory:
+        since_ts = store.now() - SAMPLE_WINDOW_S
+        samples = store.list_throttle_samples(since_ts, MAX_THROTTLE_SAMPLES, name)
+        return ThrottleHistory(tuple(samples), tuple(store.list_throttle_changes(MAX_CHANGES, name=name)))
+
+    return shared(runtime, f"throttle:{name}", read, ttl_s=3.0)
 
 
 def step(runtime: Runtime, step_id: str) -> Answer[StepRecord]:

@@ -15,7 +15,10 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Visit = Callable[[str], Page]
-PAGES = {"overview": "", "steps": "steps", "submit": "new-step", "pods": "pods", "recovery": "recovery"}
+PAGES = {
+    "overview": "", "steps": "steps", "submit": "new-step", "pods": "pods", "recovery": "recovery",
+    "throttles": "throttles", "audit": "audit",
+}  # fmt: skip
 WIDTHS = (1280, 390)  # a laptop and a phone
 SCREENSHOTS = ROOT / "artifacts" / "screenshots"
 TOO_WIDE = """() => [

@@ -13,7 +13,10 @@ from fleetq_core.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "fleetq_core" / "dashboard" / "main.py"
-PAGES = {"overview": "Overview", "steps": "Steps", "submit": "Submit", "pods": "Pods", "recovery": "Recovery"}
+PAGES = {
+    "overview": "Overview", "steps": "Steps", "submit": "Submit", "pods": "Pods", "recovery": "Recovery",
+    "throttles": "Throttles", "audit": "Audit",
+}  # fmt: skip
 
 Open = Callable[[str], AppTest]
 

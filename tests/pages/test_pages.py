@@ -62,6 +62,8 @@ def test_an_empty_store_is_explained(running: Runtime, show: Open, name: str) ->
         "submit": "Submit a step: it appears here",
         "pods": "Nobody has ordered anything yet.",
         "recovery": "There are no dead letters",
+        "throttles": "No living pod has a throttle.",
+        "audit": "Nobody has ordered anything yet.",
     }
     assert expected[name] in words(at)
 

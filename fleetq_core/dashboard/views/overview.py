@@ -9,6 +9,7 @@ from itertools import groupby
 from fleetq_core.dashboard.snapshot import Snapshot
 from fleetq_core.model import RecoveryRun, Sample, Status
 
+from . import throttles
 from .pods import alive_pods, dead_pods, late_pods
 from .words import Fact, duration, number, plural
 
@@ -113,10 +114,28 @@ def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
     if stuck := sum(number(pod.meta.get("stuck")) for pod in alive_pods(snap)):
         text = f"{plural(stuck, 'handler')} ran past the time limit and did not return; each holds a slot."
         found.append(Attention(text, "pods", "See the pods"))
+    found += _squeezed_throttles(snap)
     if age is not None and age >= OLD_PENDING_S:
         text = f"The oldest pending step has waited {duration(age)}."
         found.append(Attention(text, "steps", "See pending steps", (("status", Status.PENDING.value),)))
     return found
+
+
+def _squeezed_throttles(snap: Snapshot) -> list[Attention]:
+    found, lines = [], throttles.throttle_lines(snap)
+    if shut := throttles.paused(lines):
+        text = f"{plural(len(shut), 'throttle')} paused: the downstream has asked for it, and no call starts meanwhile."
+        found.append(_of_throttles(text, shut))
+    if refused := [line for line in throttles.often_refused(lines) if line not in shut]:
+        often = f"{throttles.REFUSED_OFTEN:.0%}"
+        text = f"{plural(len(refused), 'throttle')} had more than {often} of calls refused in the last 5 minutes."
+        found.append(_of_throttles(text, refused))
+    return found
+
+
+def _of_throttles(text: str, lines: Sequence[throttles.ThrottleLine]) -> Attention:
+    detail = "\n".join(f"{line.throttle}: {line.why}" for line in lines[:10])
+    return Attention(text, "throttles", "See why", (("throttle", lines[0].throttle),), detail)
 
 
 def _is_interrupted(run: RecoveryRun, now_ts: float) -> bool:

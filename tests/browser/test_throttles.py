@@ -1,0 +1,98 @@
+"""A throttle that is squeezed: seen at a glance, chosen, explained by its log, and reset, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import ROOT, Dashboard, ready, row
+from tests.browser.test_screens import SCREENSHOTS, WIDTHS, shoot
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+Visit = Callable[[str], Page]
+
+
+@pytest.fixture(scope="module")
+def squeezed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    """A dashboard, and two pods whose tasks press on stand-ins of services with small capacities."""
+    served = Dashboard(tmp_path_factory.mktemp("squeezed"))
+    try:
+        for pod in ("pod-2", "pod-3"):
+            served.fleet.start(pod, FLEET_Q_HANDLERS="tests.support.squeezed", SQUEEZED="1")
+        store = served.fleet.queue.store
+        # The leader has planned for the fleet's throttle, refusals are in the log, and the curves have begun.
+        eventually(lambda: any(c.pod_id == "*" for c in store.list_throttle_changes(50, name="shared")), timeout_s=40)
+        eventually(lambda: any(c.reason == "throttle" for c in store.list_throttle_changes(50, name="strict")))
+        eventually(lambda: len(store.list_throttle_samples(0, 500, "shared")) > 20, timeout_s=40)
+        yield served
+    finally:
+        served.stop()
+
+
+def test_the_squeezed_throttle_is_seen_chosen_and_reset(squeezed: Dashboard, visit: Visit) -> None:
+    page = visit(f"{squeezed.url}/throttles")
+    main = page.get_by_test_id("stMain")
+    expect(main.get_by_text(re.compile("all slots are taken|of calls refused")).first).to_be_visible()
+    expect(row(page, "strict")).to_be_attached()
+
+    page = visit(f"{squeezed.url}/throttles?throttle=strict")
+    expect(main.locator("[data-testid=stCode]", has_text="strict").first).to_be_visible()
+    expect(main.get_by_test_id("stVegaLiteChart")).to_have_count(4)
+    expect(row(page, "the downstream refused a call")).to_be_attached()
+    main.get_by_role("button", name="Reset on all pods").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("On 2 pods it starts again")
+    expect(dialog).to_contain_text("pod-3")
+    dialog.get_by_role("button", name="Reset on 2 pods").click()
+    expect(dialog).to_have_count(0)
+    expect(main.get_by_text("2 of 2 pods answered")).to_be_visible()
+    expect(main.get_by_text("pod-2: throttle strict reset")).to_be_visible()
+    expect(row(page, "reset by an operator")).to_be_attached()
+    (record,) = squeezed.fleet.queue.store.list_commands(1)
+    assert (record.command.kind, record.command.issued_by) == ("reset_throttle", "dashboard")
+
+
+def test_a_row_that_is_selected_becomes_the_address(squeezed: Dashboard, visit: Visit) -> None:
+    page = visit(f"{squeezed.url}/throttles?throttle=strict")
+    table = page.get_by_test_id("stMain").get_by_test_id("stDataFrame").first
+    expect(row(page, "roomy")).to_be_attached()
+    page.get_by_test_id("stSidebar").get_by_text("Live", exact=True).click()  # nobody moves the rows meanwhile
+    ready(page)
+    lines = table.locator("tr").all_text_contents()  # the first is the head
+    roomy = next(number for number, text in enumerate(lines) if "roomy" in text)
+    table.locator(".dvn-scroller").click(position={"x": 16, "y": 35 * roomy + 17})
+    page.wait_for_url(re.compile(r"throttle=roomy"))
+    expect(page.get_by_test_id("stMain").locator("[data-testid=stCode]", has_text="roomy")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_screen_fits_and_looks_right(
+    squeezed: Dashboard, browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(color_scheme=scheme)
+    page, errors = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        for name in ("strict", "shared"):
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(f"{squeezed.url}/throttles?throttle={name}")
+                ready(page)
+                expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
+                shoot(page, SCREENSHOTS / f"throttles-{name}-{scheme}-{width}.png", width)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(squeezed.url)
+        ready(page)
+        shoot(page, SCREENSHOTS / f"overview-throttle-{scheme}-1280.png", 1280)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+    finally:
+        context.close()
+    assert errors == []
+    assert Path(SCREENSHOTS).is_relative_to(ROOT)
