@@ -53,6 +53,12 @@ def _check_key(request: Request, key: str) -> None:
         )
 
 
+def without_query(request: Request) -> None:
+    """Refuse query parameters: a field that is put there would be lost without a word. Raises Refused."""
+    for name in request.query_params:
+        raise Refused(422, f"{name}: query parameters are not taken; send fields in the JSON body", name)
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -19,6 +19,7 @@ from .connect import connect
 from .pod import Pod
 from .queue import Queue
 from .signals import before_stop
+from .store.metered import StoreMeter, metered
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.meter = StoreMeter()
         self.queue: Queue = connect(config)
+        self.queue.store = metered(self.queue.store, self.meter)  # the pod's connections come from this one
         self.pod = Pod(self.queue, config)
         self.cache: dict[str, Any] = {}  # what the screens share, e.g. the snapshot
         self.lock = threading.RLock()

@@ -121,7 +121,7 @@ def published_throttles(
         throttles = pod.meta.get("throttles") if pod.is_alive(now_ts, threshold_s) else None
         for name, figures in throttles.items() if isinstance(throttles, dict) else ():
             if isinstance(figures, dict):
-                found.setdefault(name, {})[pod.pod_id] = _without_nan(figures)
+                found.setdefault(name, {})[pod.pod_id] = without_nan(figures)
     return found
 
 
@@ -148,10 +148,10 @@ def _numbers(by_pod: Mapping[str, Mapping[str, JSON]], name: str) -> list[int | 
     return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
-def _without_nan(value: JSON) -> JSON:
+def without_nan(value: JSON) -> JSON:
     """JSON has no NaN: what nobody has measured yet is null."""
     if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -47,6 +47,7 @@ class Recovery:
         self._folder: Path = config.data_dir / "dlq" / who.pod_id
         self._unsaved: list[tuple[RecoveryRun, Sequence[Decision]]] = []
         self._turn = threading.Lock()  # the loop, a command and an HTTP request may all ask for a cycle
+        self.moved = {cause: {"requeued": 0, "terminal": 0} for cause in ("failed", "orphan")}  # since the start
         drop_leftovers(self._folder)
 
     def run_once(self) -> float:
@@ -84,6 +85,8 @@ class Recovery:
         )
         if not done.is_leader:
             return None
+        for decision in done.decisions:
+            self.moved[decision.cause][decision.action] += 1
         run = self._summary(run_id, trigger, done, self._clock.monotonic() - started, hold_off)
         if done.decisions or done.dead_pods or trigger != "cycle":
             self._unsaved.append((run, done.decisions))

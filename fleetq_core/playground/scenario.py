@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -32,8 +32,8 @@ class Scenario:
     """`steps` are (from second, capacity): calls at once, or calls in `mean_call_s`. Times are seconds.
 
     Calls are lognormal with `spread` as sigma, or exponential where that is None: then 0.7 % of the calls of an idle
-    downstream already pass the clients' time limit. `presence` says from when to when a client works, where that is not
-    all the time; `lost_exchanges` is the share of heartbeats that the store does not take.
+    downstream already pass the clients' time limit. `presence`: (client, from, until) for those that do not work all the time;
+    `lost_exchanges` is the share of heartbeats that the store does not take.
     """
 
     steps: tuple[tuple[float, int], ...] = ((0.0, 40), (300.0, 10), (600.0, 60))
@@ -43,7 +43,7 @@ class Scenario:
     clients: int = 1
     spread: float | None = 0.3
     leader_dies_s: float | None = None
-    presence: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    presence: tuple[tuple[int, float, float], ...] = ()
     lost_exchanges: float = 0.0
 
     def capacity_at(self, now_s: float) -> int:

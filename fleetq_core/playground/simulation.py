@@ -59,7 +59,7 @@ class Simulation:
             self.at(at, self._serve)
         if self.scenario.leader_dies_s is not None:
             self.at(self.scenario.leader_dies_s, lambda: self._dead.add(0))
-        for client, (begins_s, ends_s) in self.scenario.presence.items():
+        for client, begins_s, ends_s in self.scenario.presence:
             self._dead.add(client)
             self.at(begins_s, functools.partial(self._join, client))
             self.at(ends_s, functools.partial(self._dead.add, client))

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from fleetq_core import http
 from fleetq_core.config import Config
 from fleetq_core.runtime import Runtime
+from tests.doors import conformance
 
 LOOPBACK = ("127.0.0.1", 50000)
 
@@ -24,6 +25,7 @@ LOOPBACK = ("127.0.0.1", 50000)
 class Api:
     """Calls the routes; an exception that they let through fails the test, as it would be a 500 for the caller.
 
+    So does an answer that the OpenAPI document does not tell of.
     (Starlette's TestClient wants httpx2; httpx, which we have, can call an application by itself.)
     """
 
@@ -38,7 +40,9 @@ class Api:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8501") as caller:
                 return await caller.request(method, path, **options)
 
-        return anyio.run(call)
+        answer = anyio.run(call)
+        conformance.check(answer)
+        return answer
 
     def refuses(self, status: int, field: str | None, method: str, path: str, **options: Any) -> str:
         """Expect a JSON refusal that names `field`; returns its error."""

@@ -20,6 +20,7 @@ from fleetq_core.cli import main
 from fleetq_core.errors import StoreUnavailable
 from fleetq_core.model import Identity, Outcome, QueueStats
 from fleetq_core.queue import SUBMIT_SET, Queue
+from fleetq_core.store.sqlite_schema import migrations
 from tests.support.waiting import eventually
 
 FLEETQ = str(Path(sys.executable).with_name("fleetq"))
@@ -190,6 +191,18 @@ def test_an_empty_file_submits_nothing(tmp_path: Path) -> None:
 # -- look -------------------------------------------------------------------------------------------------------------
 
 
+def test_status_says_until_when_a_step_is_deferred(queue: Queue) -> None:
+    queue.submit_step(json.loads(ECHO), step_id="s-1")
+    (step,) = queue.claim_steps(1)
+    queue.settle([queue.deferred(step, "the quota is used up", 0.1, 3600.0)])
+    told = json.loads(run("status", "s-1", "--json").stdout)
+    assert (told["status"], told["deferrals"], told["error"]) == ("pending", 1, "the quota is used up")
+    shown = run("status", "s-1").stdout
+    assert f"pending, deferred until {told['due_ts']}" in shown
+    queue.cancel_steps(["s-1"])
+    assert re.search(r"^status +failed$", run("status", "s-1").stdout, re.MULTILINE)
+
+
 def test_status_tells_a_steps_whole_story(queue: Queue) -> None:
     queue.submit_step(json.loads(ECHO), step_id="s-1")
     fail(queue, "s-1", "boom\n\x1b[31mred\x9b")
@@ -258,22 +271,27 @@ def test_throttles_of_living_pods_whatever_figures_they_have(queue: Queue) -> No
         {"throttle": "b", "pod_id": "pod-1", "max_inflight": 3},
     ]
     assert run("throttles").stdout.splitlines()[0].split() == ["throttle", "pod_id", "p95", "max_inflight"]
+    changes = [{"n": 0, "before": 2, "after": 1, "reason": "throttle", "times": 1, "ago_s": 0.5}]
+    queue.store.register_pod(Identity("pod-1", "i"), {"throttles": {"b": {"max_inflight": 3, "changes": changes}}})
+    assert "changes" not in run("throttles").stdout
+    assert json.loads(run("throttles", "--json").stdout)[0]["changes"] == changes
 
 
 def test_schema_is_printed_or_applied(tmp_path: Path) -> None:
     assert "CREATE TABLE step_tracker" in run("schema").stdout
     assert not (tmp_path / "q.db").exists()
     for _ in range(2):
-        assert run("schema", "--apply").stdout == f"sqlite:///{tmp_path}/q.db has schema version 1\n"
+        assert run("schema", "--apply").stdout == f"sqlite:///{tmp_path}/q.db has schema version {len(migrations())}\n"
     assert (tmp_path / "q.db").exists()
 
 
 def test_tables_of_the_snowflake_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "for the Snowflake store" in complaint("schema", "--tables", "hybrid")
+    assert "CREATE HYBRID TABLE IF NOT EXISTS step_tracker" in run("schema", "--tables", "hybrid").stdout
+    assert "for the Snowflake store" in complaint("schema", "--tables", "hybrid", "--apply")
     assert "--tables" in misuse("schema", "--tables", "other")
     monkeypatch.setenv("FLEET_Q_STORE", "snowflake")
-    assert complaint("schema").startswith("FLEET_Q_STORE=snowflake")
-    assert complaint("schema", "--apply").startswith("FLEET_Q_STORE=snowflake")
+    assert run("schema").stdout == (Path(__file__).parents[2] / "schema.sql").read_text()
+    assert "fleetq: SNOWFLAKE_ACCOUNT: is not set" in run("schema", "--apply", code=1).stderr
 
 
 # -- act --------------------------------------------------------------------------------------------------------------
@@ -365,6 +383,9 @@ def test_throttle_reset(pod: Pod, queue: Queue) -> None:
     run("throttle-reset", "api", "--timeout", "0", code=1)
     command = queue.store.list_commands(1)[0].command
     assert (command.kind, command.target, command.args) == ("reset_throttle", "*", {"name": "api"})
+    run("throttle-reset", "api", "--pod", "pod-deaf", "--timeout", "0", code=1)
+    assert queue.store.list_commands(1)[0].command.target == "pod-deaf"
+    assert complaint("throttle-reset", "api", "--pod", "p").startswith("no living pod 'p' publishes a throttle 'api'")
 
 
 def test_a_user_without_a_name_may_act(monkeypatch: pytest.MonkeyPatch, queue: Queue) -> None:

@@ -173,6 +173,39 @@ def test_throttles_of_the_whole_fleet(tmp_path: Path, api_of: ApiOf) -> None:
         app.stop()
 
 
+def test_throttles_that_pods_share_or_describe_oddly(tmp_path: Path, api_of: ApiOf) -> None:
+    app = Runtime(quiet_config(tmp_path, dead_pod_threshold=3600))
+    app.start()
+    store, api = app.queue.store, api_of(app)
+    change = {"n": 0, "before": 9, "after": 7, "reason": "fleet share", "times": 1, "ago_s": 1.0}
+    shared = FIGURES | {"scope": "fleet", "fleet_limit": 24, "total_timeouts": 2, "waiting": 3, "changes": [change]}
+    try:
+        store.register_pod(Identity("pod-1", "i1"), {"throttles": {"bedrock": shared}})
+        store.register_pod(
+            Identity("pod-2", "i2"), {"throttles": {"bedrock": shared | {"max_inflight": "odd"}, "x": 4}}
+        )
+        store.register_pod(Identity("pod-3", "i3"), {"throttles": ["odd"]})
+        told = api("GET", "/admin/throttle").json()["throttles"]
+        assert told.keys() == {"bedrock"}
+        assert told["bedrock"].keys() == FIGURES.keys() | {"scope", "fleet_limit", "total_timeouts", "waiting", "pods"}
+        assert {name: told["bedrock"][name] for name in ("max_inflight", "scope", "fleet_limit", "waiting")} == {
+            "max_inflight": 15, "scope": "fleet", "fleet_limit": 24, "waiting": 6,
+        }  # fmt: skip
+        assert told["bedrock"]["pods"]["pod-1"]["changes"] == [change]
+
+        path = "/admin/throttle/bedrock/reset"
+        answer = api("POST", path, json={"pod_id": "pod-2"})
+        assert answer.status_code == 202
+        assert "pod pod-2" in answer.json()["message"]
+        api.refuses(404, "pod_id", "POST", path, json={"pod_id": "pod-3"})
+        api.refuses(422, "pod_id", "POST", path, json={"pod_id": 3})
+        api.refuses(422, "pod", "POST", path, json={"pod": "pod-1"})
+        assert api("POST", path, json={}).status_code == 202
+        assert [record.command.target for record in store.list_commands(10)] == ["*", "pod-2"]
+    finally:
+        app.stop()
+
+
 # -- what a submit refuses --------------------------------------------------------------------------------------------
 
 
@@ -341,7 +374,8 @@ def test_a_wrong_method_is_a_405_that_tells_the_right_ones(api: Api, path: str, 
 @pytest.mark.parametrize(
     "path",
     ["/status", "/admin", "/admin/", "/admin/nothing", "/admin/queue/", "/admin/queue/x", "/admin/recovery",
-     "/admin/throttle/", "/admin/throttle/x", "/admin/a%0Ab", "/submit/", "/submit/x", "/health/", "/health/x%0A"],
+     "/admin/throttle/", "/admin/throttle/x", "/admin/a%0Ab", "/admin/queue%0A", "/admin/throttle/x/reset%0A",
+     "/submit/", "/submit/x", "/health/", "/health/x%0A"],
 )  # fmt: skip
 def test_an_unknown_address_under_our_prefixes_is_a_json_404_for_every_method(api: Api, path: str) -> None:
     assert api("HEAD", path).status_code == 404
@@ -451,7 +485,7 @@ def test_a_store_that_is_away_is_a_503_that_says_when_to_come_again(
 ) -> None:
     store = FaultyStore(running.queue.store, before=lambda _: True, after=lambda _: False)
     api = api_of(variant(running, queue=Queue(store, running.config)))
-    answer = api(method, path, **({"json": {"payload": ECHO}} if method == "POST" else {}))
+    answer = api(method, path, **({"json": {"payload": ECHO}} if path == "/submit" else {}))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["error"].startswith("the store is away")
 
@@ -546,6 +580,16 @@ def test_the_pod_lives_as_long_as_the_server(settings: pytest.MonkeyPatch) -> No
     queue = connect(load_config())
     assert [pod.status for pod in queue.store.list_pods()] == ["down"]
     queue.close()
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(settings: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listening, socket.socket() as other:  # as Streamlit makes it: no word of TCP
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        anyio.run(live)
+        with socket.create_connection(listening.getsockname()) as _, listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert not other.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_server_that_cannot_start_says_why_and_leaves(
