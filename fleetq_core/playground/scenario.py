@@ -32,8 +32,8 @@ class Scenario:
     """`steps` are (from second, capacity): calls at once, or calls in `mean_call_s`. Times are seconds.
 
     Calls are lognormal with `spread` as sigma, or exponential where that is None: then 0.7 % of the calls of an idle
-    downstream already pass the clients' time limit. `presence`: (client, from, until) for those that do not work all the time;
-    `lost_exchanges` is the share of heartbeats that the store does not take.
+    downstream already pass the clients' time limit. `presence` is (client, from, until) for those that do not work all
+    the time; `lost_exchanges` is the share of heartbeats that the store does not take.
     """
 
     steps: tuple[tuple[float, int], ...] = ((0.0, 40), (300.0, 10), (600.0, 60))
