@@ -11,8 +11,8 @@ from fleetq_core.errors import StoreError
 from . import actions, charts, columns, shell, snapshot, tables, widgets
 from .colours import THROTTLE_BADGES
 from .snapshot import Snapshot, ThrottleHistory
+from .views import throttle_curves, throttle_log, words
 from .views import throttles as views
-from .views import words
 from .views.throttles import ThrottleLine
 
 PARAM = "throttle"
@@ -104,7 +104,7 @@ def _draw_curves(history: ThrottleHistory, now_ts: float, pods: int) -> None:
     seconds = WINDOWS[st.session_state.get("throttle_window") or "15 minutes"]
     samples = [sample for sample in history.samples if sample.sampled_ts >= now_ts - seconds]
     width_s = seconds / SPANS
-    limits = views.limit_points(samples, width_s)
+    limits = throttle_curves.limit_points(samples, width_s)
     if len({ts for ts, _, _ in limits}) < 2:
         widgets.empty("The curves begin with the second sample; the leader takes one every few seconds.")
         return
@@ -115,7 +115,7 @@ def _draw_curves(history: ThrottleHistory, now_ts: float, pods: int) -> None:
         charts.throttle_limit(limits)
     with grid[1]:
         st.caption("Calls refused or timed out, a minute")
-        refusals = views.refusal_points(samples, width_s)
+        refusals = throttle_curves.refusal_points(samples, width_s)
         if any(value for _, _, value in refusals):
             charts.throttle_refusals(refusals)
         else:
@@ -123,14 +123,14 @@ def _draw_curves(history: ThrottleHistory, now_ts: float, pods: int) -> None:
     grid = st.columns(2)
     with grid[0]:
         st.caption("Latency p95 of the slowest pod, against its usual")
-        if latencies := views.latency_points(samples, width_s):
+        if latencies := throttle_curves.latency_points(samples, width_s):
             charts.throttle_latency(latencies)
         else:
             st.text("No call has been answered yet.")
     with grid[1]:
         if pods > 1:
             st.caption("The limit of each pod, stacked")
-            charts.throttle_shares(views.share_points(samples, width_s))
+            charts.throttle_shares(throttle_curves.share_points(samples, width_s))
 
 
 def draw_pods() -> None:
@@ -154,7 +154,7 @@ def draw_pods() -> None:
 
 def _ask_reset(line: views.ThrottleLine, pod: str | None, pods: Sequence[str]) -> None:
     name, addressed = line.throttle, [pod] if pod else list(pods)
-    shared = line.scope == views.WHOLE_FLEET
+    shared = line.scope == throttle_log.WHOLE_FLEET
     what = "it starts again from its initial limit. What it has learnt is forgotten; calls under way go on."
     if shared and pod:
         what = "it forgets its latencies and waits for its next share. The fleet's limit stays: that takes all pods."
@@ -195,7 +195,9 @@ def draw_log() -> None:
     if name is None or snap is None or (history := _history(name)) is None:
         return
     widgets.as_of(snap.now_ts)
-    lines = views.change_lines(views.all_changes(history.changes, views.live_changes(snap, name)))[:MOST_CHANGES]
+    lines = throttle_log.change_lines(throttle_log.all_changes(history.changes, throttle_log.live_changes(snap, name)))[
+        :MOST_CHANGES
+    ]
     if lines:
         tables.table(lines, columns.THROTTLE_CHANGES, "Why the limit moved, newest first")
     widgets.empty(

@@ -10,7 +10,7 @@ import pytest
 
 from fleetq_core.dashboard import snapshot, widgets
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.dashboard.views import overview
+from fleetq_core.dashboard.views import overview, throttle_curves, throttle_log
 from fleetq_core.dashboard.views import throttles as views
 from fleetq_core.model import PodRecord, QueueStats, ThrottleChange, ThrottleSample
 from fleetq_core.runtime import Runtime
@@ -94,7 +94,7 @@ def test_a_throttle_of_the_fleet_shows_the_fleets_limit() -> None:
     samples = (sample(-20, limit=15, fleet_limit=30), sample(-20, "p2", limit=15, fleet_limit=30))
     (line,) = views.throttle_lines(snap({"p1": shared, "p2": shared}, samples))
     assert (line.scope, line.limit, line.highest, line.on) == ("whole fleet", 20, 30, 2)
-    assert views.limit_points(samples, 5.0) == [
+    assert throttle_curves.limit_points(samples, 5.0) == [
         (NOW - 20, "fleet limit", 30.0), (NOW - 20, "shares of pods", 30.0), (NOW - 20, "in flight", 4.0),
     ]  # fmt: skip
 
@@ -103,45 +103,45 @@ def test_totals_that_start_again_are_counted_from_nothing() -> None:
     samples = (sample(-60, requests=5000, refused=80), sample(-30, requests=10, refused=1))
     (line,) = views.throttle_lines(snap({"p1": CALM | {"total_requests": 110, "total_throttles": 3}}, samples))
     assert (line.pods[0].calls, line.pods[0].refused) == (110, 3)
-    assert views.refusal_points(samples, 5.0) == [(NOW - 30, "refused", 2.0), (NOW - 30, "timed out", 0.0)]
+    assert throttle_curves.refusal_points(samples, 5.0) == [(NOW - 30, "refused", 2.0), (NOW - 30, "timed out", 0.0)]
 
 
 def test_curves_of_pods_beyond_the_largest_are_added_up() -> None:
     samples = [sample(-10, f"p{n:02}", limit=n) for n in range(12)]
-    points = {series: value for _, series, value in views.share_points(samples, 5.0)}
-    assert len(points) == views.MOST_PODS + 1
+    points = {series: value for _, series, value in throttle_curves.share_points(samples, 5.0)}
+    assert len(points) == throttle_curves.MOST_PODS + 1
     assert (points["p11"], points["other pods"]) == (11.0, 0 + 1 + 2 + 3)
 
 
 def test_curves_hold_one_point_for_each_span_and_the_slowest_pod() -> None:
     at = -(NOW % 10) - 100  # a span begins here
     samples = [sample(at + 1, limit=5), sample(at + 2, limit=6), sample(at + 2, "p2", p95_s=0.9, baseline_s=0.3)]
-    assert [(series, value) for _, series, value in views.limit_points(samples, 10.0)] == [
+    assert [(series, value) for _, series, value in throttle_curves.limit_points(samples, 10.0)] == [
         ("limit", 14.0), ("in flight", 4.0),
     ]  # fmt: skip
-    assert [value for _, _, value in views.latency_points(samples, 10.0)] == [0.9, 0.3]
+    assert [value for _, _, value in throttle_curves.latency_points(samples, 10.0)] == [0.9, 0.3]
 
 
 def test_the_log_is_in_plain_words_and_each_run_is_there_once() -> None:
     kept = [change(0, 10, 14, "slow start", 4, -50), change(0, None, 20, "probe", 2, -5, "*")]
     live = [change(2, 12, 17, "slow start", 5, -40), change(7, 17, 8, "throttle", at=-20)]
-    told = views.change_lines(views.all_changes(kept, live))
+    told = throttle_log.change_lines(throttle_log.all_changes(kept, live))
     assert [(line.pod, line.move[0], line.limit) for line in told] == [
         ("whole fleet", "steady", "20"), ("p1", "lowered", "17 → 8"), ("p1", "raised", "10 → 17"),
     ]  # fmt: skip
     assert told[0].why == "all of it was used without a refusal · 2 moves in a row"
     assert told[1].why == "the downstream refused a call"
     assert told[2].why == "a fresh start: every answer raises it · 7 moves in a row"
-    (held,) = views.change_lines([change(1, 8, 8, "latency hold")])
+    (held,) = throttle_log.change_lines([change(1, 8, 8, "latency hold")])
     assert (held.move, held.limit) == (["held"], "8")
-    (unknown,) = views.change_lines([change(1, 8, 9, HOSTILE)])
+    (unknown,) = throttle_log.change_lines([change(1, 8, 9, HOSTILE)])
     assert unknown.why == HOSTILE[:39] + "…"
 
 
 def test_tries_above_the_ceiling_are_one_line_and_never_the_reason() -> None:
     tries = [change(3 + n, 4 - n % 2, 3 + n % 2, "probe undone" if n % 2 == 0 else "probe", at=-n) for n in range(6)]
     kept = [*tries, change(2, 8, 3, "throttle", at=-60), change(9, 3, 3, "reset", at=-1.5, pod="p2")]
-    told = views.change_lines(views.all_changes(kept, []))
+    told = throttle_log.change_lines(throttle_log.all_changes(kept, []))
     assert [(line.pod, line.limit, line.move) for line in told] == [
         ("p1", "3", ["steady"]), ("p2", "3", ["reset"]), ("p1", "8 → 3", ["lowered"]),
     ]  # fmt: skip
@@ -164,11 +164,11 @@ def test_what_another_version_publishes_is_no_crash(figures: Any) -> None:
     odd = snap({"p1": figures, "p2": CALM})
     (line,) = views.throttle_lines(odd)
     views.throttle_facts(line, ())
-    views.change_lines(views.live_changes(odd, "api"))
+    throttle_log.change_lines(throttle_log.live_changes(odd, "api"))
     overview.attention(odd)
     pods = (PodRecord("p1", "i", "up", NOW, NOW, True, {"throttles": figures}),)
     views.throttle_lines(replace(odd, pods=pods))
-    views.live_changes(replace(odd, pods=pods), "api")
+    throttle_log.live_changes(replace(odd, pods=pods), "api")
 
 
 def test_what_sharing_a_limit_costs_is_said() -> None:
