@@ -486,25 +486,6 @@ def setup(db_path=None, **cfg):
     fss.sessions.clear()
     fss.logger.setLevel("ERROR")
 
-@contextlib.contextmanager
-def server(port=None, db_path=None, **cfg):
-    """in-process (thread) server; yields connect() kwargs. For tests with several PROCESSES prefer the command line."""
-    import socket, uvicorn
-    setup(db_path, **cfg)
-    if not port:
-        with socket.socket() as k: k.bind(("127.0.0.1", 0)); port = k.getsockname()[1]
-    srv = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    t = threading.Thread(target=srv.run, daemon=True); t.start()
-    while not srv.started: time.sleep(0.02)
-    try: yield connect_kwargs(port)
-    finally: srv.should_exit = True; t.join()
-
-def connect_kwargs(port, database="QUEUE", schema="PUBLIC"):
-    kw = dict(user="fake", password="snow", account="fakesnow", host="127.0.0.1", port=port, protocol="http", database=database, schema=schema,
-              session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
-    if int(snowflake.connector.__version__.split(".")[0]) >= 5: kw["enable_server_session_keep_alive_auto_detection"] = False
-    return kw
-
 if __name__ == "__main__":
     ap = argparse.ArgumentParser()
     ap.add_argument("--port", type=int, required=True); ap.add_argument("--db-path"); ap.add_argument("--idle-tx", type=float, dest="idle_tx"); ap.add_argument("--lock-timeout", type=float, dest="lock_timeout")
