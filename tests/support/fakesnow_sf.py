@@ -4,7 +4,6 @@ the locks that a task queue needs. Written for this project around that package;
 fakesnow_sf - fakesnow 0.12.1 HTTP server made usable for a task queue and for snowflake-connector-python 5.x.
 
   python fakesnow_sf.py --port 18083 [--db-path DIR] [--idle-tx 5] [--lock-timeout 30] [--timezone UTC] [--enforce-pk]
-  or in a test:   with fakesnow_sf.server() as kw: snowflake.connector.connect(**kw)
 
 What it changes over plain fakesnow (everything is in this one file, nothing is edited on disk):
   A  import shims: snowflake.connector.converter / .file_util do not exist in connector 5.x
