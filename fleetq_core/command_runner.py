@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 
-from .commands import CommandKind
+from .commands import ALL_PODS, CommandKind
 from .errors import FleetQError, StoreError
 from .leader.recovery import Recovery, describe_run
 from .model import Command, Identity
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class CommandRunner:
-    """One per pod. `running()` counts the steps that run; `drain()` makes the pod finish them and leave,
+    """One per pod. `running()` counts the steps that run, `drain()` makes the pod finish them and leave, and
     `reset_plans(name)` makes a leader forget what it knows of a throttle.
 
     A command whose answer does not reach the store is heard again at the next beat: each may be carried out twice.
@@ -80,12 +80,14 @@ class CommandRunner:
                 self._drain()
                 return f"draining; {self._running()} steps are still running"
             case CommandKind.RESET_THROTTLE:
-                name = str(command.args.get("name"))
-                if command.target == "*":  # one pod alone does not start the fleet's limit anew
-                    self._reset_plans(name)
-                if command.target == "*" and name not in all_throttles():
-                    return f"this pod has no throttle {name}, so there is nothing to reset"
-                reset_throttle(name)
-                return f"throttle {name} reset"
+                return self._reset_throttle(str(command.args.get("name")), whole_fleet=command.target == ALL_PODS)
             case _:
                 raise FleetQError(f"this pod does not know the command {command.kind!r}")
+
+    def _reset_throttle(self, name: str, *, whole_fleet: bool) -> str:
+        if whole_fleet:
+            self._reset_plans(name)  # one pod alone does not start the fleet's limit anew
+            if name not in all_throttles():
+                return f"this pod has no throttle {name}, so there is nothing to reset"
+        reset_throttle(name)
+        return f"throttle {name} reset"

@@ -97,17 +97,17 @@ class Heartbeat:
         lapsed = self._lease.renew(sent, unsteady=jumped)
         self._previous = moment
         self._exchange.adopt(beat)
-        if self._is_regular(sent):
+        extra_s = self._exchange.interval_s
+        if self._is_regular(sent, extra_s):
             self._release_unknown_claims()
             self._tidied = moment
         else:
             self._counters.exchanges += 1
         self._on_beat(beat, lapsed)
-        return min(self._config.heartbeat_interval, self._exchange.interval_s or self._config.heartbeat_interval)
+        return min(self._config.heartbeat_interval, extra_s or self._config.heartbeat_interval)
 
-    def _is_regular(self, sent: float) -> bool:
-        """Whether the beat is due without the exchange, or would have come anyway."""
-        extra_s = self._exchange.interval_s
+    def _is_regular(self, sent: float, extra_s: float | None) -> bool:
+        """Whether the beat is due without the exchange, which wants one every `extra_s`, or would have come anyway."""
         if extra_s is None or self._tidied is None:
             return True
         return sent >= self._tidied.sent + self._config.heartbeat_interval - extra_s / 2

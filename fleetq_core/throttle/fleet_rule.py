@@ -10,7 +10,7 @@ more than the limit.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .config import ThrottleConfig
@@ -115,24 +115,22 @@ class FleetRule:
             self.limit = max(self.config.min_limit, report.limit) if report.seq else self.config.initial_limit
             self._members[pod_id].issued = [(self._seq, report.limit)]
 
-    def _active(self, now_s: float, reports: Mapping[str, Report]) -> dict[str, Report]:
-        return {
-            pod_id: report for pod_id, report in reports.items()
+    def _active(self, now_s: float, reports: Mapping[str, Report]) -> list[Report]:
+        return [
+            report for pod_id, report in reports.items()
             if report.wanted and now_s < self._members[pod_id].heard_s + self.lease_s
-        }  # fmt: skip
+        ]  # fmt: skip
 
     # -- the limit ----------------------------------------------------------------------------------------------------
 
     def _judge(self, now_s: float, reports: Mapping[str, Report]) -> None:
         limit = self.limit or self.config.min_limit
-        active = self._active(now_s, reports)
-        current = [report for report in active.values() if report.epoch == self._epoch]
         refused = self._count(reports)
         if refused:
             self._lower(now_s, limit - refused, "throttle")
         elif self._timed_out > TOLERATED_TIMEOUTS * (self._ok + self._timed_out):
             self._lower(now_s, int(limit * self.config.timeout_decrease + 1e-9), "timeout")
-        elif self._is_proven(now_s, active, current):
+        elif self._is_proven(now_s, self._active(now_s, reports)):
             self._set(min(self.config.max_limit, limit + self._step), "probe")
             self._tried_until_s = now_s + self._pace * TRIED_FOR_S
             if limit >= self._ceiling:
@@ -158,17 +156,17 @@ class FleetRule:
         self._tried_until_s = now_s
         self._probe_at_s = now_s + self._pace * PROBE_EVERY_S * self._rng.uniform(0.75, 1.25)
 
-    def _is_proven(self, now_s: float, active: Mapping[str, Report], current: list[Report]) -> bool:
+    def _is_proven(self, now_s: float, active: Sequence[Report]) -> bool:
         """Whether all who use it have gone by this limit for a round trip and have filled it, and the time has come."""
         limit = self.limit or 0
-        if not current or len(current) < len(active) or limit >= self.config.max_limit or now_s < self._probe_at_s:
+        if not active or limit >= self.config.max_limit or now_s < self._probe_at_s:
             return False
-        if 2 * sum(report.slow for report in current) > len(current) or any(
-            report.age_s < report.rtt_s for report in current
-        ):
+        if any(report.epoch != self._epoch or report.age_s < report.rtt_s for report in active):
             return False
-        under_way = sum(report.in_flight for report in current)
-        return under_way >= limit * PROVEN_AT and all(report.full for report in current if report.limit)
+        if 2 * sum(report.slow for report in active) > len(active):
+            return False
+        under_way = sum(report.in_flight for report in active)
+        return under_way >= limit * PROVEN_AT and all(report.full for report in active if report.limit)
 
     def _set(self, limit: int, reason: str) -> None:
         self.limit, self.reason = limit, reason

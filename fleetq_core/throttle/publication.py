@@ -13,17 +13,17 @@ PUBLISHED_CHANGES = 20
 
 
 def publication(rule: LimitRule, totals: Totals, waiting: int, now_s: float) -> dict[str, Any]:
-    """Plain JSON. `changes` are runs of like changes, oldest first, each with the number of its first one (`n`, from 0
+    """Plain JSON. `changes` are runs of like changes, oldest first.
 
-    since the process started), how many it stands for (`times`) and how many seconds ago the last of them was.
+    Each has the number of its first change (`n`, from 0 since the process started), how many it stands for (`times`)
+    and how many seconds ago the last of them was (`ago_s`).
     """
-    slow = rule.config.enable_latency_tracking and rule.gauge.over(rule.config.latency_increase_threshold)
     return figures(rule, totals, now_s) | {
         "scope": rule.config.scope,
-        "fleet_limit": getattr(rule, "fleet_limit", None),
+        "fleet_limit": rule.fleet_limit,
         "total_timeouts": totals.timeouts,
         "waiting": waiting,
-        "slow": slow,
+        "slow": rule.is_slow,
         "shut_s": round(max(0.0, rule.shut_until_s - now_s), 3),
         "changes": _runs(list(rule.changes), rule.change_count - len(rule.changes), now_s)[-PUBLISHED_CHANGES:],
     }

@@ -44,6 +44,7 @@ class LimitRule:
 
     def __init__(self, config: ThrottleConfig, rng: random.Random | None = None) -> None:
         self.config = config
+        self.fleet_limit: int | None = None  # of all pods together, where they share one
         self.in_flight = 0
         self.last_end_s = float("-inf")
         self.changes: deque[Change] = deque(maxlen=config.event_log_size)
@@ -64,6 +65,11 @@ class LimitRule:
         self._probing = self._paused = False
         self._probe_at_s = self._cut_s = now_s
         self._successes = self._refused_in_a_row = self._full_number = 0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether latency is over the threshold; never where it is not tracked."""
+        return self.config.enable_latency_tracking and self.gauge.over(self.config.latency_increase_threshold)
 
     # -- slots --------------------------------------------------------------------------------------------------------
 
@@ -125,9 +131,7 @@ class LimitRule:
 
     def throttle(self, now_s: float, flight: Flight | None = None, retry_after_s: float | None = None) -> None:
         """The downstream refused a call, and perhaps said for how long (seconds) to stay away."""
-        self._refused_in_a_row += 1
-        if retry_after_s is not None and retry_after_s > 0:
-            self.shut(now_s, retry_after_s)
+        self._note_refusal(now_s, retry_after_s)
         if flight is None:
             self._cut(now_s, self.config.multiplicative_decrease, Reason.THROTTLE)
             return
@@ -172,6 +176,11 @@ class LimitRule:
             self.gauge.add(latency_s)
         self._refused_in_a_row = 0
 
+    def _note_refusal(self, now_s: float, retry_after_s: float | None) -> None:
+        self._refused_in_a_row += 1
+        if retry_after_s is not None and retry_after_s > 0:
+            self.shut(now_s, retry_after_s)
+
     def _grow(self, now_s: float, reason: Reason) -> None:
         if self._too_slow(now_s):
             return
@@ -189,8 +198,7 @@ class LimitRule:
         self._log(now_s, before, reason)
 
     def _too_slow(self, now_s: float) -> bool:
-        config = self.config
-        slow = config.enable_latency_tracking and self.gauge.over(config.latency_increase_threshold)
+        slow = self.is_slow
         if slow and not self._paused:
             self._note(Change(now_s, self.limit, self.limit, Reason.LATENCY_HOLD))
         if slow:

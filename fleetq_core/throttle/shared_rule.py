@@ -24,7 +24,6 @@ class SharedRule(LimitRule):
     """
 
     def __init__(self, config: ThrottleConfig, rng: random.Random | None = None) -> None:
-        self.fleet_limit: int | None = None
         self._seq = self._fleet_epoch = self._reports = 0
         self._ok = self._refused = self._timed_out = 0
         super().__init__(config, rng)
@@ -43,12 +42,11 @@ class SharedRule(LimitRule):
     def report(self, now_s: float, waiting: int) -> Report:
         """What the leader has to know; `waiting` callers would start at once if they might."""
         self._reports += 1
-        slow = self.config.enable_latency_tracking and self.gauge.over(self.config.latency_increase_threshold)
         return Report(
             number=self._reports, seq=self._seq, epoch=self._fleet_epoch,
             age_s=now_s - self._adopted_s if math.isfinite(self._adopted_s) else 0.0,
-            limit=self.limit, in_flight=self.in_flight, wanted=self.in_flight + waiting, full=self._full, slow=slow,
-            rtt_s=self.gauge.rtt_s, ok=self._ok, refused=self._refused, timed_out=self._timed_out,
+            limit=self.limit, in_flight=self.in_flight, wanted=self.in_flight + waiting, full=self._full,
+            slow=self.is_slow, rtt_s=self.gauge.rtt_s, ok=self._ok, refused=self._refused, timed_out=self._timed_out,
         )  # fmt: skip
 
     def adopt(self, now_s: float, plan: Plan, pod_id: str) -> None:
@@ -122,9 +120,7 @@ class SharedRule(LimitRule):
         if self._own_rule:
             super().throttle(now_s, flight, retry_after_s)
             return
-        self._refused_in_a_row += 1
-        if retry_after_s is not None and retry_after_s > 0:
-            self.shut(now_s, retry_after_s)
+        self._note_refusal(now_s, retry_after_s)
         if self._give_up(now_s, flight):
             self._refused += 1
         elif flight is not None:
