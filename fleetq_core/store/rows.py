@@ -11,6 +11,7 @@ from fleetq_core.model import (
     Command,
     CommandAnswer,
     Identity,
+    Outcome,
     PodRecord,
     QueueStats,
     RecoveryRun,
@@ -55,6 +56,18 @@ def _step(row: Sequence[Any]) -> StepRecord:
         due_ts=due_ts,
         deferrals=deferrals,
     )
+
+
+# Where a step may stand after an outcome of its claim was written: a failure may have been retried since, and the step
+# keeps the token of that claim.
+_AFTER = {Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "retried"), Status.PENDING: ("deferred",)}
+
+
+def standing(outcomes: Iterable[Outcome], found: Iterable[tuple[str, str, str]]) -> set[tuple[str, str]]:
+    """The (step_id, claim_token) pairs whose outcome is in the store, by the rows of `settled_already`."""
+    known = {(step_id, token): status for step_id, token, status in found}
+    claims = ((o, (o.step_id, o.claim_token)) for o in outcomes)
+    return {claim for o, claim in claims if known.get(claim) in _AFTER.get(o.status, ())}
 
 
 def _lenient(text: str | None) -> Any:

@@ -38,16 +38,16 @@ from fleetq_core.model import (
 from . import rows, snowflake_schema
 from . import snowflake_throttles as throttles
 from .protocol import Recovered, RecoveryOrder, Store
+from .snowflake_binds import DIALECT, json_sets
 from .snowflake_connection import SnowflakeConnection, Statement, timestamp
-from .snowflake_filter import conditions, json_sets
 from .statements import load_statements
+from .step_filter import conditions
 
 SQL = load_statements("snowflake.sql")
 _MISSING_TABLE = (2003, 2043)
 _FOREVER_US = 10**15  # 31 years: nobody has been silent for as long
 _LOOKED_AT = 200  # steps that a claim within caps looks at beyond its limit
 _SAMPLED_TIMES = 1000
-_AFTER = {Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "retried"), Status.PENDING: ("deferred",)}
 
 
 class SnowflakeStore:
@@ -173,13 +173,7 @@ class SnowflakeStore:
 
     def _standing(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
         found = self._rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
-        # A failure that the leader has requeued since keeps its token, and still counts as written.
-        standing = {(step_id, token): status for step_id, token, status in found}
-        return {
-            (o.step_id, o.claim_token)
-            for o in outcomes
-            if standing.get((o.step_id, o.claim_token)) in _AFTER.get(o.status, ())
-        }
+        return rows.standing(outcomes, found)
 
     def release_steps(self, claims: Sequence[tuple[str, str]]) -> int:
         return sum(self._write("release_steps", claims=text) for _, text in json_sets(claims))
@@ -211,7 +205,7 @@ class SnowflakeStore:
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
-        chosen, bind = conditions(where, after)
+        chosen, bind = conditions(where, after, DIALECT)
         statement = Statement.of("find_steps", SQL["find_steps"].replace("/*where*/", chosen))
         return rows.steps(self._db.rows(statement, bind | {"limit": limit}))
 

@@ -34,9 +34,9 @@ from fleetq_core.model import (
 from . import rows, sqlite_schema
 from .protocol import ChangeSignal, Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection
-from .sqlite_filter import conditions
 from .sqlite_signal import change_signal
 from .statements import load_statements
+from .step_filter import Dialect, conditions
 
 SQL = load_statements("sqlite.sql")
 _STATUS_INDEX = {
@@ -44,6 +44,12 @@ _STATUS_INDEX = {
     Status.CLAIMED: "INDEXED BY step_claimed",
     Status.FAILED: "INDEXED BY step_failed",
 }
+_DIALECT = Dialect(
+    contains="{} LIKE :text ESCAPE '\\'",
+    before="(created_ts, step_id) < (:after_ts, :after_id)",
+    text=lambda text: "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
+    moment=float,
+)
 
 
 def _claim_sql(*, capped: bool) -> str:
@@ -162,16 +168,7 @@ class SqliteStore:
 
     def _standing(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
         found = self._rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
-        standing = {(step_id, token): status for step_id, token, status in found}
-        # A failure that the leader has requeued since keeps its token, and still counts as written.
-        after = {
-            Status.COMPLETED: ("completed",), Status.FAILED: ("failed", "retried"), Status.PENDING: ("deferred",),
-        }  # fmt: skip
-        return {
-            (o.step_id, o.claim_token)
-            for o in outcomes
-            if standing.get((o.step_id, o.claim_token)) in after.get(o.status, ())
-        }
+        return rows.standing(outcomes, found)
 
     def release_steps(self, claims: Sequence[tuple[str, str]]) -> int:
         return self._write("release_steps", claims=json.dumps(claims))[0]
@@ -198,7 +195,7 @@ class SqliteStore:
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
-        chosen, bind = conditions(where, after)
+        chosen, bind = conditions(where, after, _DIALECT)
         status = Status.FAILED if where.dead_letters else where.status
         index = _STATUS_INDEX.get(status, "") if status else ""
         sql = SQL["find_steps"].replace("/*index*/", index).replace("/*where*/", chosen)

@@ -15,9 +15,9 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 
 from fleetq_core.errors import StoreError, StoreUnavailable
 from fleetq_core.store import snowflake_connection as driver
+from fleetq_core.store.snowflake_binds import MOST_JSON, json_sets
 from fleetq_core.store.snowflake_connection import SnowflakeConnection, Statement
 from fleetq_core.store.snowflake_errors import After, message, verdict
-from fleetq_core.store.snowflake_filter import MOST_JSON, json_sets
 
 ASK = Statement.of("ask", "SELECT * FROM t WHERE a = :a AND b::VARCHAR = :b AND v[0]:c = :a LIMIT :limit")
 PROBE = Statement.of("probe", "SELECT 1")
