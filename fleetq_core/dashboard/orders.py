@@ -69,13 +69,10 @@ def _draw_answer() -> None:
     command_id = st.session_state.get(_RECOVERY_KEY)
     if command_id is None:
         return
-    runtime = shell.runtime()
-    answer = snapshot.shared(runtime, f"command:{command_id}", lambda: runtime.queue.command(command_id), ttl_s=0.5)
-    if answer.problem:
-        raise StoreError(answer.problem)
-    if answer.value is None or not answer.value.answers:
+    record = snapshot.command(shell.runtime(), command_id)
+    if record is None or not record.answers:
         st.info("Ordered. The leader answers with its next heartbeat.", icon=":material/hourglass_top:")
         return
-    for one in answer.value.answers:
+    for one in record.answers:
         (st.success if one.ok else st.error)("The leader ran a recovery." if one.ok else "The leader refused.")
         st.code(f"{one.pod_id}: {one.result}", language=None, wrap_lines=True)

@@ -137,6 +137,14 @@ def commands(runtime: Runtime) -> Answer[list[CommandRecord]]:
     return shared(runtime, "commands", lambda: runtime.queue.store.list_commands(RECENT_COMMANDS))
 
 
+def command(runtime: Runtime, command_id: str) -> CommandRecord | None:
+    """One order with its answers so far, for whoever waits for them. Raises StoreError."""
+    answer = shared(runtime, f"command:{command_id}", lambda: runtime.queue.command(command_id), ttl_s=0.5)
+    if answer.problem:
+        raise StoreError(answer.problem)
+    return answer.value
+
+
 def dead_letters(runtime: Runtime) -> Answer[list[StepRecord]]:
     """The newest steps that failed for good."""
     where = StepFilter(dead_letters=True)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from fleetq_core.errors import StoreError
-
 from . import actions, charts, columns, shell, snapshot, tables, widgets
 from .colours import THROTTLE_BADGES
 from .snapshot import Snapshot, ThrottleHistory
@@ -71,7 +69,7 @@ def _draw_headlines(lines: Sequence[ThrottleLine]) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.badge(line.state[0], color=THROTTLE_BADGES[line.state[0]])
                 st.text(line.throttle, width="content")
-            st.text(f"{line.why}." + (f" Limit: {line.last_move}." if line.last_move else ""))
+            st.text(views.reason(line))
     if len(squeezed) > MOST_HEADLINES:
         widgets.empty(f"{words.plural(len(squeezed) - MOST_HEADLINES, 'more throttle')} like that in the table.")
 
@@ -95,7 +93,7 @@ def draw_chosen() -> None:
     if line is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(line.state[0], color=THROTTLE_BADGES[line.state[0]])
-            st.text(f"{line.why}." + (f" Limit: {line.last_move}." if line.last_move else ""))
+            st.text(views.reason(line))
         widgets.facts_grid([*views.throttle_facts(line, history.samples), *views.exchange_fact(line, snap)])
     _draw_curves(history, snap.now_ts, len(line.pods) if line else 0)
 
@@ -176,12 +174,9 @@ def _draw_answers() -> None:
     command_id, name, addressed = st.session_state.get(_RESET, (None, None, []))
     if command_id is None or name != chosen():
         return
-    runtime = shell.runtime()
-    answer = snapshot.shared(runtime, f"command:{command_id}", lambda: runtime.queue.command(command_id), ttl_s=0.5)
-    if answer.problem:
-        raise StoreError(answer.problem)
+    record = snapshot.command(shell.runtime(), command_id)
     # An order to all pods is heard by those too that have no such throttle.
-    given = [one for one in (answer.value.answers if answer.value else ()) if one.pod_id in addressed]
+    given = [one for one in (record.answers if record else ()) if one.pod_id in addressed]
     count = f"{len(given)} of {words.plural(len(addressed), 'pod')}"
     st.caption(f"Reset ordered: {count} answered. The command log on Pods has it too.")
     if given:
@@ -195,9 +190,8 @@ def draw_log() -> None:
     if name is None or snap is None or (history := _history(name)) is None:
         return
     widgets.as_of(snap.now_ts)
-    lines = throttle_log.change_lines(throttle_log.all_changes(history.changes, throttle_log.live_changes(snap, name)))[
-        :MOST_CHANGES
-    ]
+    changes = throttle_log.all_changes(history.changes, throttle_log.live_changes(snap, name))
+    lines = throttle_log.change_lines(changes)[:MOST_CHANGES]
     if lines:
         tables.table(lines, columns.THROTTLE_CHANGES, "Why the limit moved, newest first")
     widgets.empty(

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -80,6 +81,25 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=found, args=ARGS)
         yield launched
         launched.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> Any:
+    """The viewer's colour scheme."""
+    return request.param
+
+
+@pytest.fixture
+def quiet_page(browser: Browser, scheme: Any) -> Iterator[Page]:
+    """A page in that scheme on which no script may fail."""
+    context = browser.new_context(color_scheme=scheme)
+    page, errors = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        yield page
+    finally:
+        context.close()
+    assert errors == []
 
 
 @pytest.fixture(scope="module")

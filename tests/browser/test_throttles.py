@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ROOT, Dashboard, ready, row
 from tests.browser.test_screens import SCREENSHOTS, WIDTHS, shoot
@@ -71,28 +70,19 @@ def test_a_row_that_is_selected_becomes_the_address(squeezed: Dashboard, visit: 
     expect(page.get_by_test_id("stMain").locator("[data-testid=stCode]", has_text="roomy")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_screen_fits_and_looks_right(
-    squeezed: Dashboard, browser: Browser, scheme: Literal["light", "dark"]
-) -> None:
+def test_the_screen_fits_and_looks_right(squeezed: Dashboard, quiet_page: Page, scheme: str) -> None:
+    page = quiet_page
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(color_scheme=scheme)
-    page, errors = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        for name in ("strict", "shared"):
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": 900})
-                page.goto(f"{squeezed.url}/throttles?throttle={name}")
-                ready(page)
-                expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
-                shoot(page, SCREENSHOTS / f"throttles-{name}-{scheme}-{width}.png", width)
-        page.set_viewport_size({"width": 1280, "height": 900})
-        page.goto(squeezed.url)
-        ready(page)
-        shoot(page, SCREENSHOTS / f"overview-throttle-{scheme}-1280.png", 1280)
-        expect(page.get_by_test_id("stException")).to_have_count(0)
-    finally:
-        context.close()
-    assert errors == []
+    for name in ("strict", "shared"):
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(f"{squeezed.url}/throttles?throttle={name}")
+            ready(page)
+            expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
+            shoot(page, SCREENSHOTS / f"throttles-{name}-{scheme}-{width}.png", width)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(squeezed.url)
+    ready(page)
+    shoot(page, SCREENSHOTS / f"overview-throttle-{scheme}-1280.png", 1280)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
     assert Path(SCREENSHOTS).is_relative_to(ROOT)

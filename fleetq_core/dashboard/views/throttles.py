@@ -68,6 +68,11 @@ def throttle_lines(snap: Snapshot) -> list[ThrottleLine]:
     return sorted(lines, key=lambda line: (STATES.index(line.state[0]), -line.waiting, line.throttle))
 
 
+def reason(line: ThrottleLine) -> str:
+    """Why it is in its state, and what its limit did last."""
+    return f"{line.why}." + (f" Limit: {line.last_move}." if line.last_move else "")
+
+
 def squeezed(lines: Iterable[ThrottleLine]) -> list[ThrottleLine]:
     """Those that make callers wait, or are refused."""
     return [line for line in lines if line.state[0] in SQUEEZED]
