@@ -67,6 +67,8 @@ class Config(BaseModel):
     data_dir: Path = Field(Path(".fleetq"), description="folder for this machine's outbox, uploads and recovery log")
     sqlite_busy_timeout: Seconds = Field(10.0, description="seconds to wait for the database file's write lock")
     sqlite_synchronous: str = Field("FULL", description="FULL survives a power cut; NORMAL may lose the last commits")
+    warehouse_auto_suspend: float = Field(60.0, ge=0, le=86_400, description="the warehouse's AUTO_SUSPEND in seconds")
+    warehouse_credits: float = Field(1.0, gt=0, le=4096, description="credits an hour of the warehouse; X-Small is 1")
     snowflake_account: str | None = Field(None, description="account identifier, such as myorg-myaccount")
     snowflake_user: str | None = Field(None, description="the fleet's user, best of TYPE = SERVICE")
     snowflake_password: SecretStr | None = Field(None, description="password, for accounts that still take one")

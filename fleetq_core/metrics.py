@@ -23,7 +23,7 @@ from .leader.election import leader_of
 from .model import JSON, PodRecord, QueueStats, living
 from .queue import Queue
 from .shapes import printable
-from .store.metered import BOUNDS_S, StoreMeter
+from .store.tally import BOUNDS_S, StoreMeter
 
 TTL_S = 1.0
 MAX_PODS = 200
@@ -72,7 +72,7 @@ class _Fleet:
 class Metrics(Collector):
     """The metrics of one queue as this process sees it."""
 
-    def __init__(self, queue: Queue, meter: StoreMeter) -> None:
+    def __init__(self, queue: Queue, meter: StoreMeter | None) -> None:
         self.queue, self._meter = queue, meter
         self._lock = threading.Lock()
         self._fleet: _Fleet | None = None
@@ -114,7 +114,8 @@ class Metrics(Collector):
             yield from _steps(fleet.stats)
             yield from _pods(fleet)
             yield from _throttles(fleet)
-        yield from _statements(self._meter)
+        if self._meter is not None:
+            yield from _statements(self._meter)
 
 
 def _steps(stats: QueueStats) -> Iterator[Metric]:

@@ -24,6 +24,8 @@ from .model import Beat, Identity
 from .queue import Queue
 from .signals import on_stop
 from .store import Store
+from .store.metered import KINDS, meter_of, metered
+from .store.tally import StoreMeter
 from .tasks import TaskRegistry, default_registry, load_handlers
 from .throttle import all_throttles
 from .throttle.wake import on_wake
@@ -67,7 +69,8 @@ class Pod:
         self.failure: BaseException | None = None
         self._clock = clock or SystemClock()
         self._submitters = queue
-        self._open = store_opener or queue.store.reopen
+        self._open = store_opener
+        self.meter = meter_of(queue.store) or StoreMeter(KINDS, self.config.warehouse_auto_suspend)
         self._stores: list[Store] = []
         self._leads = self._paused = self._draining = False
         self._state = "new"
@@ -171,7 +174,7 @@ class Pod:
 
     def _build(self) -> None:
         config, clock = self.config, self._clock
-        claim_store, settle_store, beat_store, lead_store = (self._opened() for _ in range(4))
+        claim_store, settle_store, beat_store, lead_store = map(self._opened, ("claim", "settle", "beat", "lead"))
         self._beat_store = beat_store
         claim_queue = Queue(claim_store, config, self.who)
         settle_queue = Queue(settle_store, config, self.who)
@@ -222,8 +225,10 @@ class Pod:
         self._settler.on_clear = self._claim_loop.poke
         self._settler.on_deferred = self._on_deferred
 
-    def _opened(self) -> Store:
-        store = self._open()
+    def _opened(self, role: str) -> Store:
+        store = self._open() if self._open else self._submitters.store.reopen(role)
+        if meter_of(store) is None:
+            store = metered(store, self.meter)
         self._stores.append(store)
         return store
 
@@ -339,6 +344,7 @@ class Pod:
             "store_errors": counters.store_errors,
             "outbox": self._settler.waiting,
             "last_errors": counters.last_errors,
+            "store": self.meter.publication(),
             "tasks": [task.name for task in self.tasks.all()],
             "task_throttles": {task.name: task.throttle for task in self.tasks.all() if task.throttle},
             "exchanges": counters.exchanges,

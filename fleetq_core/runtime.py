@@ -19,7 +19,7 @@ from .connect import connect
 from .pod import Pod
 from .queue import Queue
 from .signals import before_stop
-from .store.metered import StoreMeter, metered
+from .store.metered import meter_of
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,8 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.meter = StoreMeter()
         self.queue: Queue = connect(config)
-        self.queue.store = metered(self.queue.store, self.meter)  # the pod's connections come from this one
+        self.meter = meter_of(self.queue.store)
         self.pod = Pod(self.queue, config)
         self.cache: dict[str, Any] = {}  # what the screens share, e.g. the snapshot
         self.lock = threading.RLock()

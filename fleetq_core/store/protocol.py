@@ -237,8 +237,8 @@ class Store(StepStore, PodStore, LeaderStore, Protocol):
         """Tells when another connection commits; None where the store has no such thing. Close it before the store."""
         ...
 
-    def reopen(self) -> Store:
-        """Another connection to the same store."""
+    def reopen(self, role: str = "") -> Store:
+        """Another connection to the same store; `role` says what for, in a word, to those who watch the database."""
         ...
 
     def close(self) -> None:

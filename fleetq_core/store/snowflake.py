@@ -104,8 +104,8 @@ class SnowflakeStore:
         """Snowflake tells nobody of commits: waiting is polling here."""
         return
 
-    def reopen(self) -> Store:
-        return SnowflakeStore(self._db.again())
+    def reopen(self, role: str = "") -> Store:
+        return SnowflakeStore(self._db.again(role))
 
     def close(self) -> None:
         self._db.close()

@@ -25,6 +25,7 @@ from fleetq_core.errors import StoreError, StoreUnavailable
 from fleetq_core.version import VERSION
 
 from .snowflake_errors import After, message, verdict
+from .tally import ran
 
 log = logging.getLogger(__name__)
 
@@ -94,28 +95,30 @@ class SnowflakeConnection:
         self,
         settings: Mapping[str, Any],
         pod_id: str,
+        role: str = "",
         *,
         pause: Callable[[float], object] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.settings, self.pod_id = settings, pod_id
+        self.settings, self.pod_id, self.role = settings, pod_id, role
         self.hybrid = False
         self._pause, self._monotonic = pause, monotonic
         self._lock = threading.RLock()
         self._driver: Any = None
         self._closed = False
 
-    def rows(self, statement: Statement, bind: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a query; times come as seconds since the epoch."""
-        return self._run(statement, bind)[1]
+    def rows(self, statement: Statement, bind: Mapping[str, Any], *, cached: bool = False) -> list[tuple[Any, ...]]:
+        """Run a query; times come as seconds since the epoch. `cached`: it is thought to need no warehouse."""
+        return self._run(statement, bind, cached)[1]
 
     def write(self, statement: Statement, bind: Mapping[str, Any]) -> int:
         """Run a write; returns how many rows it changed."""
         return self._run(statement, bind)[0]
 
-    def again(self) -> SnowflakeConnection:
-        """Another connection of the same kind to the same place."""
-        other = SnowflakeConnection(self.settings, self.pod_id, pause=self._pause, monotonic=self._monotonic)
+    def again(self, role: str = "") -> SnowflakeConnection:
+        """Another connection of the same kind to the same place; its statements are tagged with `role`."""
+        clocks: dict[str, Any] = {"pause": self._pause, "monotonic": self._monotonic}
+        other = SnowflakeConnection(self.settings, self.pod_id, role or self.role, **clocks)
         other.hybrid = self.hybrid
         return other
 
@@ -125,20 +128,26 @@ class SnowflakeConnection:
             self._closed = True
             self._drop()
 
-    def _run(self, statement: Statement, bind: Mapping[str, Any]) -> tuple[int, list[tuple[Any, ...]]]:
+    def _run(
+        self, statement: Statement, bind: Mapping[str, Any], cached: bool = False
+    ) -> tuple[int, list[tuple[Any, ...]]]:
         text, values = statement.bound(bind)
         with self._lock:
             deadline = self._monotonic() + RETRY_FOR_S
             attempt = 0
             while True:
+                started = self._monotonic()
                 try:
-                    return self._execute(statement.purpose, text, values)
+                    changed, found = self._execute(statement.purpose, text, values)
+                    ran(self._monotonic() - started, max(changed, len(found)), attempt, awake=not cached)
+                    return changed, found
                 except DriverError as exc:
                     after = verdict(exc.errno).after
                     if after in (After.SIGN_IN, After.DOUBT):
                         self._drop()
                     again = after is After.WAIT or (after is After.SIGN_IN and attempt == 0)
                     if self._closed or not again or self._monotonic() >= deadline:
+                        ran(self._monotonic() - started, 0, attempt, awake=not cached)
                         raise _named(exc) from exc
                     if after is After.WAIT:
                         self._pause(full_jitter(attempt, RETRY_BASE_S, RETRY_MAX_S))
@@ -146,7 +155,7 @@ class SnowflakeConnection:
 
     def _execute(self, purpose: str, text: str, values: Sequence[Any]) -> tuple[int, list[tuple[Any, ...]]]:
         with self._open().cursor() as cursor:
-            tag = {"QUERY_TAG": f"fleetq {self.pod_id} {purpose}"}
+            tag = {"QUERY_TAG": " ".join(filter(None, ("fleetq", self.pod_id, self.role, purpose)))}
             cursor.execute(text, values or None, _statement_params=tag)
             return cursor.rowcount or 0, [tuple(map(_plain, row)) for row in cursor.fetchall()]
 

@@ -90,7 +90,7 @@ class SqliteStore:
         with self._db.read() as db:
             return int(db.execute("PRAGMA data_version").fetchone()[0])
 
-    def reopen(self) -> Store:
+    def reopen(self, role: str = "") -> Store:
         return SqliteStore(self._path, self._clock, self._busy_timeout_s, self._synchronous)
 
     def close(self) -> None:

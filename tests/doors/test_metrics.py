@@ -21,8 +21,9 @@ from fleetq_core.errors import StoreUnavailable
 from fleetq_core.model import Identity, Outcome, Status, StepRow
 from fleetq_core.queue import Queue
 from fleetq_core.runtime import Runtime
-from fleetq_core.store.metered import BOUNDS_S, KINDS, StoreMeter, metered
+from fleetq_core.store.metered import KINDS, metered
 from fleetq_core.store.protocol import LeaderStore, PodStore, StepStore, Store
+from fleetq_core.store.tally import BOUNDS_S, StoreMeter
 from tests.doors.conftest import Api, quiet_config, variant
 from tests.support.stores import FaultyStore
 from tests.support.waiting import eventually
@@ -220,14 +221,14 @@ class AnyStore:
 
         return call
 
-    def reopen(self) -> AnyStore:
+    def reopen(self, role: str = "") -> AnyStore:
         return self
 
 
 def test_calls_are_counted_by_kind_with_their_time_and_their_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 0.003, 10.0, 10.04, 20.0, 99.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
-    meter = StoreMeter()
+    meter = StoreMeter(KINDS)
     store = metered(AnyStore(), meter)  # type: ignore[arg-type]
     store.stats()
     store.reopen().list_pods()

@@ -215,7 +215,7 @@ class FaultStore:
     def now(self) -> float:
         return self._world.clock.now()
 
-    def reopen(self) -> FaultStore:
+    def reopen(self, role: str = "") -> FaultStore:
         return FaultStore(self._world, self._pod)
 
     def close(self) -> None:

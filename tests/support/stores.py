@@ -67,8 +67,8 @@ class FaultyStore:
 
         return call
 
-    def reopen(self) -> FaultyStore:
-        return FaultyStore(self._inner.reopen(), self._before, self._after)
+    def reopen(self, role: str = "") -> FaultyStore:
+        return FaultyStore(self._inner.reopen(role), self._before, self._after)
 
     def change_signal(self) -> Any:
         return self._inner.change_signal()
