@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8501
 
-.PHONY: help setup browser run test lint bench simulate chaos clean
+.PHONY: help setup browser run test test-snowflake lint bench simulate chaos outage clean
 
 help: ## print this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv and install the pinned requirements
 
@@ -28,8 +28,12 @@ browser: setup # a browser for the browser tests: Debian's chromium as root on D
 run: setup ## serve the dashboard with one live pod on http://localhost:8501
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-test: setup browser ## run all tests
-	$(BIN)/python -m pytest
+test: setup browser ## run all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-snowflake: setup ## run the contract on the Snowflake account of the environment (docs/snowflake.md)
+	@$(BIN)/python -m tests.support.account
+	FLEETQ_TEST_ACCOUNT=1 $(BIN)/python -m pytest -m account --timeout 1800 tests/contract tests/faults/test_snowflake.py
 
 lint: setup ## format, lint, types and import rules
 	$(BIN)/ruff format --check .
@@ -45,6 +49,9 @@ simulate: setup ## play 10,000 seeded histories of a fleet under faults, some te
 
 chaos: setup ## break a fleet of real pods at random for five minutes and check that nothing is lost
 	FLEETQ_CHAOS_S=300 $(BIN)/python -m pytest -s tests/chaos
+
+outage: setup ## take Snowflake (the emulator) away from a fleet for a minute
+	FLEETQ_OUTAGE_S=60 $(BIN)/python -m pytest -s tests/faults/test_snowflake_fleet.py -k "outlives or later"
 
 clean: ## remove the virtual environment and this machine's queue
 	rm -rf $(VENV) .fleetq

@@ -11,7 +11,20 @@ import sqlite3
 import sys
 from collections.abc import Callable
 
-from . import drain, footprint, history, pick_up, throttle_overhead, throttle_simulation, throttle_threads, two_pods
+from . import (
+    drain,
+    footprint,
+    history,
+    pick_up,
+    slow_store,
+    snowflake_fleet,
+    snowflake_idle,
+    snowflake_sets,
+    throttle_overhead,
+    throttle_simulation,
+    throttle_threads,
+    two_pods,
+)
 from .harness import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -20,6 +33,10 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "pick_up": pick_up.run,
     "history": history.run,
     "footprint": footprint.run,
+    "slow_store": slow_store.run,
+    "snowflake_fleet": snowflake_fleet.run,
+    "snowflake_idle": snowflake_idle.run,
+    "snowflake_sets": snowflake_sets.run,
     "throttle_simulation": throttle_simulation.run,
     "throttle_threads": throttle_threads.run,
     "throttle_overhead": throttle_overhead.run,

@@ -18,17 +18,17 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from . import connections_file, sign_in
 from .errors import ConfigError
+from .roles import Role
 
 DEFAULT_SQLITE = "sqlite:///.fleetq/fleetq.db"
 MOST_ON_SNOWFLAKE = 500_000  # bytes of one value
+LEAST_BILLED_S = 60.0  # of each start of a warehouse
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
-_SECRETS = frozenset({"api_key", "snowflake_password", "snowflake_token"})
-# What a program can sign in with. Those that open a browser are not among them.
-AUTHENTICATORS = ("SNOWFLAKE", "SNOWFLAKE_JWT", "PROGRAMMATIC_ACCESS_TOKEN", "OAUTH", "WORKLOAD_IDENTITY")
 _RESERVED_POD_IDS = frozenset({"leader"})  # as the target of a command it means whoever leads
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -47,6 +47,8 @@ class Config(BaseModel):
     pod_id: str = Field(default_factory=_default_pod_id, description="the name of this pod, unique in the fleet")
     heartbeat_interval: Seconds = Field(10.0, description="seconds between heartbeats")
     claim_interval: Seconds = Field(5.0, description="seconds between looks at an empty queue")
+    idle_interval: float = Field(0.0, ge=0, le=86_400, description="most seconds between them; 0: they do not widen")
+    rest_after: float = Field(0.0, ge=0, le=86_400, description="seconds without work until a pod rests; 0: never")
     recovery_interval: Seconds = Field(30.0, description="seconds between the leader's recovery cycles")
     max_parallelism: int = Field(8, ge=1, le=1024, description="handlers that may run at once at full capacity")
     capacity_threshold: float = Field(0.8, gt=0, le=1, description="share of max_parallelism that is really used")
@@ -54,8 +56,9 @@ class Config(BaseModel):
     max_retries: int = Field(3, ge=0, le=1000, description="retries of a step before it fails for good")
     store: str = Field("", description="sqlite:///PATH or snowflake")
     handlers: tuple[str, ...] = Field((), description="modules that register tasks, comma-separated")
+    role: Role = Field(Role.POD, description="what a web process is: pod, dashboard (no pod) or viewer (no change)")
     api_key: SecretStr | None = Field(None, description="key that HTTP callers must send")
-    claim_ahead: int = Field(512, ge=0, le=10_000, description="most steps held claimed but not yet started")
+    claim_ahead: int = Field(10_000, ge=0, le=100_000, description="most steps held claimed but not started")
     retry_base_delay: Seconds = Field(5.0, description="seconds before the first retry; doubles with each one")
     retry_max_delay: Seconds = Field(600.0, description="most seconds before a retry")
     stop_grace: float = Field(20.0, ge=0, le=3600, description="seconds a stopping pod lets running steps finish")
@@ -80,9 +83,17 @@ class Config(BaseModel):
     snowflake_port: int = Field(443, ge=1, le=65_535, description="port of the host")
     snowflake_protocol: Literal["https", "http"] = Field("https", description="http is for a test server only")
     snowflake_private_key_file: Path | None = Field(None, description="file with the user's private key (PEM)")
+    snowflake_private_key_raw: SecretStr | None = Field(None, description="the private key itself, as PEM text")
+    snowflake_private_key_file_pwd: SecretStr | None = Field(None, description="passphrase of the private key")
     snowflake_token: SecretStr | None = Field(None, description="programmatic access token or OAuth token")
     snowflake_token_file_path: Path | None = Field(None, description="file with such a token, read at each sign-in")
+    snowflake_oauth_client_id: str | None = Field(None, description="client that fetches its own OAuth tokens")
+    snowflake_oauth_client_secret: SecretStr | None = Field(None, description="secret of that client")
+    snowflake_oauth_token_request_url: str | None = Field(None, description="address where it fetches them")
+    snowflake_oauth_scope: str | None = Field(None, description="scope to ask for; default: that of the role")
+    snowflake_workload_identity_provider: str | None = Field(None, description="OIDC (a token file), AWS, AZURE or GCP")
     snowflake_authenticator: str | None = Field(None, description="how to sign in; default: as the rest implies")
+    snowflake_connection_name: str | None = Field(None, description="connection of connections.toml to start from")
 
     @field_validator("pod_id")
     @classmethod
@@ -139,9 +150,23 @@ class Config(BaseModel):
     @field_validator("snowflake_authenticator")
     @classmethod
     def _check_authenticator(cls, value: str | None) -> str | None:
-        if value is not None and value.upper() not in AUTHENTICATORS:
-            raise ValueError(f"must be one of {', '.join(AUTHENTICATORS)}")
+        if value is not None and value.upper() not in sign_in.AUTHENTICATORS:
+            raise ValueError(f"must be one of {', '.join(sign_in.AUTHENTICATORS)}")
         return value.upper() if value else None
+
+    @field_validator("snowflake_workload_identity_provider")
+    @classmethod
+    def _check_provider(cls, value: str | None) -> str | None:
+        if value is not None and value.upper() not in sign_in.PROVIDERS:
+            raise ValueError(f"must be one of {', '.join(sign_in.PROVIDERS)}")
+        return value.upper() if value else None
+
+    @field_validator("snowflake_oauth_token_request_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("https://"):
+            raise ValueError("must be an address with https://, for the client's secret goes there")
+        return value
 
     def model_post_init(self, _: Any) -> None:
         if not self.store:
@@ -166,66 +191,37 @@ class Config(BaseModel):
     @property
     def snowflake_sign_in(self) -> str:
         """How to sign in to Snowflake: as SNOWFLAKE_AUTHENTICATOR says, or as what is given implies."""
-        if self.snowflake_authenticator:
-            return self.snowflake_authenticator
-        if self.snowflake_private_key_file:
-            return "SNOWFLAKE_JWT"
-        if self.snowflake_token or self.snowflake_token_file_path:
-            return "OAUTH" if not self.snowflake_user else "PROGRAMMATIC_ACCESS_TOKEN"
-        return "SNOWFLAKE"
+        return sign_in.authenticator(self._snowflake())
 
     def snowflake_problems(self) -> list[str]:
         """What is missing to open the Snowflake store, a line each."""
-        found = [
-            f"{variable_of(name)}: is not set; the Snowflake store needs it"
-            for name in ("snowflake_account", "snowflake_database", "snowflake_schema")
-            if not getattr(self, name)
-        ]
-        sign_in = self.snowflake_sign_in
-        if not self.snowflake_user and sign_in in ("SNOWFLAKE", "SNOWFLAKE_JWT"):
-            found.append("SNOWFLAKE_USER: is not set; the Snowflake store needs it")
-        token = self.snowflake_token or self.snowflake_token_file_path
-        if sign_in == "SNOWFLAKE" and not self.snowflake_password:
-            found.append(
-                "SNOWFLAKE_PRIVATE_KEY_FILE, SNOWFLAKE_TOKEN, SNOWFLAKE_TOKEN_FILE_PATH or SNOWFLAKE_PASSWORD: "
-                "none is set; the Snowflake store needs one to sign in with"
-            )
-        if sign_in == "SNOWFLAKE_JWT" and not self.snowflake_private_key_file:
-            found.append("SNOWFLAKE_PRIVATE_KEY_FILE: is not set; SNOWFLAKE_AUTHENTICATOR=SNOWFLAKE_JWT needs it")
-        if sign_in not in ("SNOWFLAKE", "SNOWFLAKE_JWT") and not token:
-            found.append(f"SNOWFLAKE_TOKEN or SNOWFLAKE_TOKEN_FILE_PATH: none is set; {sign_in} needs one")
-        for name in ("snowflake_private_key_file", "snowflake_token_file_path"):
-            path = getattr(self, name)
-            if path is not None and not os.access(path, os.R_OK):
-                found.append(f"{variable_of(name)}={str(path)!r}: is no file that this user can read")
-        return found
+        return sign_in.problems(self._snowflake())
 
     def snowflake_settings(self) -> dict[str, Any]:
-        """The settings as the driver takes them. It holds secrets: not for logs."""
-        sign_in = self.snowflake_sign_in
-        settings: dict[str, Any] = {
-            "account": self.snowflake_account,
-            "user": self.snowflake_user,
-            "database": self.snowflake_database,
-            "schema": self.snowflake_schema,
-            "warehouse": self.snowflake_warehouse,
-            "role": self.snowflake_role,
-            "host": self.snowflake_host,
-            "port": self.snowflake_port,
-            "protocol": self.snowflake_protocol,
-            "authenticator": sign_in,
+        """The settings as the store's connection takes them. It holds secrets: not for logs."""
+        return sign_in.settings(self._snowflake())
+
+    def _snowflake(self) -> dict[str, Any]:
+        own = {
+            name.removeprefix("snowflake_"): name for name in type(self).model_fields if name.startswith("snowflake_")
         }
-        if sign_in == "SNOWFLAKE" and self.snowflake_password:
-            settings["password"] = self.snowflake_password.get_secret_value()
-        elif sign_in == "SNOWFLAKE_JWT":
-            settings["private_key_file"] = str(self.snowflake_private_key_file)
-        elif self.snowflake_token_file_path:
-            settings["token_file_path"] = str(self.snowflake_token_file_path)
-        elif self.snowflake_token:
-            settings["token"] = self.snowflake_token.get_secret_value()
-        if sign_in == "WORKLOAD_IDENTITY":
-            settings["workload_identity_provider"] = "OIDC"
-        return {name: value for name, value in settings.items() if value is not None}
+        return {driver_name: getattr(self, name) for driver_name, name in own.items()}
+
+    def problems(self) -> list[str]:
+        """Settings that are each allowed but do not go together, a line each."""
+        found = []
+        most_s = self.dead_pod_threshold - self.lease_margin_s
+        if self.heartbeat_interval >= most_s:
+            found.append(
+                f"FLEET_Q_HEARTBEAT_INTERVAL={self.heartbeat_interval:g}: must be less than {most_s:g}, or the pod "
+                f"counts as dead between two heartbeats (FLEET_Q_DEAD_POD_THRESHOLD={self.dead_pod_threshold:g})"
+            )
+        if 0 < self.idle_interval < self.claim_interval:
+            found.append(
+                f"FLEET_Q_IDLE_INTERVAL={self.idle_interval:g}: must be 0 or at least "
+                f"FLEET_Q_CLAIM_INTERVAL={self.claim_interval:g}, which it widens"
+            )
+        return found
 
     def warnings(self) -> list[str]:
         """What is legal but doubtful, a line each."""
@@ -242,6 +238,8 @@ class Config(BaseModel):
             )
         if self.sqlite_synchronous == "NORMAL" and self.store != "snowflake":
             found.append("FLEET_Q_SQLITE_SYNCHRONOUS=NORMAL may lose acknowledged steps in a power cut; FULL does not")
+        if self.store == "snowflake":
+            found += self._warehouse_warnings()
         if self.store == "snowflake" and self.max_payload_bytes > MOST_ON_SNOWFLAKE:
             found.append(
                 f"FLEET_Q_MAX_PAYLOAD_BYTES={self.max_payload_bytes} is more than a statement on Snowflake may take "
@@ -249,6 +247,26 @@ class Config(BaseModel):
             )
         if self.store == "snowflake" and self.snowflake_sign_in == "SNOWFLAKE":
             found.append("SNOWFLAKE_PASSWORD: Snowflake ends sign-in by password alone; use a key pair or a token")
+        return found
+
+    def _warehouse_warnings(self) -> list[str]:
+        """Where intervals meet AUTO_SUSPEND so that the warehouse costs more than it need."""
+        suspend_s, beat_s = self.warehouse_auto_suspend, self.heartbeat_interval
+        if self.rest_after or beat_s <= suspend_s:
+            return []  # at rest it sleeps; under a steady heartbeat it never does
+        found = []
+        if beat_s < suspend_s + LEAST_BILLED_S:
+            found.append(
+                f"FLEET_Q_HEARTBEAT_INTERVAL={beat_s:g} is a little more than the warehouse's AUTO_SUSPEND "
+                f"({suspend_s:g}): each heartbeat starts it anew, for a whole minute"
+            )
+        busier = {name: getattr(self, name) for name in ("recovery_interval", "sample_interval")}
+        for name, seconds in busier.items():
+            if seconds <= suspend_s:
+                found.append(
+                    f"{variable_of(name)}={seconds:g}: keeps the warehouse awake (AUTO_SUSPEND {suspend_s:g}), "
+                    f"although FLEET_Q_HEARTBEAT_INTERVAL={beat_s:g} would let it sleep"
+                )
         return found
 
 
@@ -269,12 +287,39 @@ def load_config(environ: Mapping[str, str] | None = None, *, env_file: str | Pat
     given: dict[str, Any] = {field: values[variable] for variable, field in known.items() if values.get(variable)}
     given.update(override)
     try:
+        given = _named_connection(given, values) | given
+    except ConfigError as exc:
+        problems += exc.problems
+    try:
         config = Config(**given)
     except ValidationError as exc:
         problems += [_describe(error) for error in exc.errors(include_url=False)]
+    else:
+        problems += config.problems()
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _named_connection(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """What a named connection adds to what is set, where the store is Snowflake. Raises ConfigError.
+
+    With something to sign in with in the environment, nothing of the kind comes from the file: the two do not mix.
+    """
+    on_snowflake = given.get("store") == "snowflake" or (not given.get("store") and "snowflake_account" in given)
+    name = given.get("snowflake_connection_name")
+    if name is None and "snowflake_account" not in given:  # the one that other tools take where none is named
+        name = environ.get("SNOWFLAKE_DEFAULT_CONNECTION_NAME")
+    if not on_snowflake or not name:
+        return {}
+    found = {
+        f"snowflake_{key}": value for key, value in connections_file.read(name, environ.get("SNOWFLAKE_HOME")).items()
+    }
+    taken = {key: value for key, value in found.items() if key in Config.model_fields and value not in (None, "")}
+    if any(f"snowflake_{choice}" in given for choice in sign_in.CHOICES):
+        place = {f"snowflake_{key}" for key in sign_in.PLACE}
+        taken = {key: value for key, value in taken.items() if key in place}
+    return taken | {"snowflake_connection_name": name}
 
 
 def _read_env_file(path: Path) -> dict[str, str]:
@@ -297,6 +342,6 @@ def _unknown(values: Iterable[str], known: Mapping[str, str]) -> list[str]:
 
 def _describe(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
-    value = "(hidden)" if name in _SECRETS else repr(error["input"])
+    value = "(hidden)" if "SecretStr" in repr(Config.model_fields[name].annotation) else repr(error["input"])
     allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{variable_of(name)}={value}: {allowed}"

@@ -82,6 +82,10 @@ class StepTimeout(FleetQError):
     """A handler ran past the time limit of its task."""
 
 
+class NotAllowed(FleetQError):
+    """This process only shows the fleet, so it may not change anything."""
+
+
 class NotLeader(FleetQError):
     """This caller may not run a recovery, because another living pod leads the fleet."""
 

@@ -64,6 +64,7 @@ class Heartbeat:
         self._meta, self._drop_unless, self._on_beat = meta, drop_unless, on_beat
         self._previous: _Moment | None = None
         self._tidied: _Moment | None = None
+        self._rested = False
 
     def register(self) -> None:
         """Take the pod's row over, for the first time or after it was purged."""
@@ -77,18 +78,16 @@ class Heartbeat:
         sent = self._clock.monotonic()
         beat = self._store.beat(self._who, meta, self._config.dead_pod_threshold)
         moment = _Moment(beat.now_ts, sent, self._clock.monotonic())
-        if beat.state is BeatState.SUPERSEDED:
-            raise PodSuperseded(
-                f"pod_id {self._who.pod_id!r} was started again elsewhere and belongs to that process now; "
-                "this one stops. Give each pod a FLEET_Q_POD_ID of its own"
-            )
+        self._must_own_its_row(beat)
         if beat.state is BeatState.MISSING:
             log.warning("this pod's row is gone from the store; registering again")
             self.register()
             return 0.0
-        # Claims are checked before the lease counts again: what was given away meanwhile must not start.
-        if beat.state is BeatState.REVIVED or not self._lease.is_valid():
+        # Claims are checked before the lease counts again: what was given away meanwhile must not start. A pod that
+        # rested had none.
+        if not self._rested and (beat.state is BeatState.REVIVED or not self._lease.is_valid()):
             self._drop_lost_claims()
+        self._rested = False
         jumped_s = moment.jump_since(self._previous)
         jumped = jumped_s > self._config.lease_margin_s
         if jumped:
@@ -105,6 +104,21 @@ class Heartbeat:
             self._counters.exchanges += 1
         self._on_beat(beat, lapsed)
         return min(self._config.heartbeat_interval, extra_s or self._config.heartbeat_interval)
+
+    def lie_down(self) -> None:
+        """Publish that the pod rests and mark it down; it holds no claims. The next beat raises it again."""
+        beat = self._store.beat(self._who, self._meta(), self._config.dead_pod_threshold)
+        self._must_own_its_row(beat)
+        self._rested, self._previous = True, None
+        self._lease.end()
+        self._store.mark_down(self._who)
+
+    def _must_own_its_row(self, beat: Beat) -> None:
+        if beat.state is BeatState.SUPERSEDED:
+            raise PodSuperseded(
+                f"pod_id {self._who.pod_id!r} was started again elsewhere and belongs to that process now; "
+                "this one stops. Give each pod a FLEET_Q_POD_ID of its own"
+            )
 
     def _is_regular(self, sent: float, extra_s: float | None) -> bool:
         """Whether the beat is due without the exchange, which wants one every `extra_s`, or would have come anyway."""

@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import FleetQError, InvalidPayload, StepConflict, StoreUnavailable
+from .errors import FleetQError, InvalidPayload, NotAllowed, StepConflict, StoreUnavailable
 from .http_guard import Refused, check_writer, json_body, without_query
 from .model import JSON
 from .openapi import Operation
+from .roles import check_may_act
 from .runtime import Runtime
 from .shapes import printable, without_nan
 
@@ -95,6 +96,7 @@ class Door:
         app = await anyio.to_thread.run_sync(self._runtime_of)
         body: Fields = {}
         if endpoint.method == "post":
+            check_may_act(app.config.role)  # before the key: with the right one it may not either
             check_writer(request, app.config)
             without_query(request)
             takes = endpoint.operation.body
@@ -121,6 +123,8 @@ def _has_body(request: Request) -> bool:
 
 def _refused(exc: FleetQError) -> Refused:
     match exc:
+        case NotAllowed():
+            return Refused(403, str(exc))
         case InvalidPayload():
             return Refused(422, str(exc), exc.field)
         case StepConflict():

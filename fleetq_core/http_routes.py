@@ -14,7 +14,7 @@ from importlib.resources import files
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .commands import ALL_PODS, CommandKind
+from .commands import ALL_PODS, THE_LEADER, CommandKind
 from .errors import InvalidPayload, NotLeader
 from .http_door import Answer, Endpoint, Fields
 from .http_guard import Refused
@@ -52,18 +52,34 @@ def _queue(app: Runtime, _: Request, __: Fields) -> Answer:
 
 
 def _leader(app: Runtime, _: Request, __: Fields) -> Answer:
-    return 200, leader_view(*fleet_of(app.queue), me=app.pod.who)
+    return 200, _leadership(app)
+
+
+def _leadership(app: Runtime) -> Fields:
+    # The fields are the same without a pod: programs rely on them.
+    me = app.pod.who if app.pod is not None else None
+    return {"this_pod_id": None, "is_leader": False} | leader_view(*fleet_of(app.queue), me=me)
 
 
 def _recover(app: Runtime, _: Request, body: Fields) -> Answer:
     _only(body, ())
+    if app.pod is None:
+        return _ask_leader(app)
     try:
         if app.pod.state in ("stopping", "stopped"):
             raise NotLeader(f"pod {app.pod.who.pod_id} is {app.pod.state}, so it may not run a recovery")
         run = app.pod.recovery.run_now()
     except NotLeader as exc:
-        return 409, {"error": str(exc), **leader_view(*fleet_of(app.queue), me=app.pod.who)}
+        return 409, {"error": str(exc), **_leadership(app)}
     return 200, {"message": "Recovery cycle completed successfully", "stats": recovery_stats(run)}
+
+
+def _ask_leader(app: Runtime) -> Answer:
+    found = _leadership(app)
+    if found["leader_pod_id"] is None:
+        return 409, {"error": "no living pod leads this fleet, and this process runs no pod", **found}
+    command_id = app.queue.order(CommandKind.RUN_RECOVERY, THE_LEADER, by="http")
+    return 202, {"message": f"Recovery ordered from pod {found['leader_pod_id']}", "command_id": command_id}
 
 
 def _only(body: Fields, known: tuple[str, ...]) -> None:
@@ -87,13 +103,15 @@ def _reset_throttle(app: Runtime, request: Request, body: Fields) -> Answer:
     if pod_id is not None and pod_id not in by_pod:
         raise Refused(404, f"no living pod {pod_id!r} publishes a throttle {name!r}", "pod_id")
     command_id = app.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by="http", name=name)
-    app.pod.poke()
+    app.poke()
     whom = f"pod {pod_id}" if pod_id else "all pods"
     return 202, {"message": f"Reset of throttle {name} ordered from {whom}", "command_id": command_id}
 
 
 def _health(app: Runtime, _: Request, __: Fields) -> Answer:
     app.queue.store.list_pods()
+    if app.pod is None:
+        return 200, {"status": "ok", "pod": "none", "role": app.config.role.value}
     healthy = app.pod.failure is None
     return (200 if healthy else 503), {"status": "ok" if healthy else "failed", "pod": app.pod.state}
 
@@ -190,10 +208,13 @@ ENDPOINTS = (
                 "message": "Recovery cycle completed successfully",
                 "stats": {"dead_pods": 1, "total_orphans": 5, "resubmitted": 4, "terminal_failures": 1},
             }),
+            202: Reply("This process runs no pod: the leader was ordered to, and does it with its next heartbeat.",
+                       "Ordered",
+                       {"message": "Recovery ordered from pod pod-001", "command_id": "cmd-0123456789ab"}),
             409: Reply("This pod does not lead, so nothing was done. Ask the one that does.", "NotLeader",
                        {"error": "pod pod-002 does not lead the fleet, so it may not run a recovery", **_LEADER}),
         },
-        "Only where this process's pod leads.",
+        "Only where this process's pod leads; a process without a pod orders it from the leader.",
         Body("Nothing", {}, required=False),
         tag="Fleet",
     )),
@@ -218,7 +239,8 @@ ENDPOINTS = (
     Endpoint("get", "/health", _health, Operation(
         "health", "Tell whether this process can work",
         {
-            200: Reply("The store answers and the pod lives.", "Health", {"status": "ok", "pod": "running"}),
+            200: Reply("The store answers, and the pod lives if there is one.", "Health",
+                       {"status": "ok", "pod": "running"}),
             503: Reply("The store is away (with Retry-After), or a loop of the pod has died.", "HealthOrError",
                        {"status": "failed", "pod": "stopped"}, headers=("Retry-After",)),
         },

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from .errors import StoreError
 from .leader.election import leader_of
-from .model import JSON, PodRecord, QueueStats, living
+from .model import JSON, IdleLook, PodRecord, QueueStats, living
 from .queue import Queue
 from .shapes import printable
 from .store.tally import BOUNDS_S, StoreMeter
@@ -66,7 +66,9 @@ _THROTTLE_RESETS = "Since the pod's process started, or since the throttle was r
 class _Fleet:
     stats: QueueStats
     pods: tuple[PodRecord, ...]  # those alive
+    resting: int
     leader: PodRecord | None
+    look: IdleLook | None  # of a fleet at rest: while it stays the same, so does all of this
 
 
 class Metrics(Collector):
@@ -101,15 +103,24 @@ class Metrics(Collector):
 
     def _read_fleet(self) -> _Fleet:
         store, threshold_s = self.queue.store, self.queue.config.dead_pod_threshold
+        last = self._fleet
+        rested = last is not None and last.resting > 0 and not last.pods
+        # A scrape must not keep the warehouse of a sleeping fleet awake. The look comes first: what happens after it
+        # makes the next one differ.
+        look = store.idle_look() if rested else None
+        if last is not None and look is not None and not look.open_steps and look == last.look:
+            return last
         stats, pods = store.stats(), store.list_pods()
-        alive = living(pods, stats.now_ts, threshold_s)
-        return _Fleet(stats, tuple(alive), leader_of(alive, stats.now_ts, threshold_s))
+        alive, resting = living(pods, stats.now_ts, threshold_s), sum(pod.rests for pod in pods)
+        return _Fleet(stats, tuple(alive), resting, leader_of(alive, stats.now_ts, threshold_s), look)
 
     def collect(self) -> Iterator[Metric]:
         """All families, for prometheus_client to write down."""
         fleet = self._shared_fleet()
         up = fleet is not None
         yield GaugeMetricFamily("fleetq_store_up", "Whether the store answered this process (1) or not (0).", int(up))
+        own = int(self.queue.config.role.runs_pod)
+        yield GaugeMetricFamily("fleetq_process_pod", "Whether this process runs a pod (1) or not (0).", own)
         if fleet is not None:
             yield from _steps(fleet.stats)
             yield from _pods(fleet)
@@ -134,6 +145,9 @@ def _steps(stats: QueueStats) -> Iterator[Metric]:
 def _pods(fleet: _Fleet) -> Iterator[Metric]:
     pods = {_label(pod.pod_id): pod for pod in fleet.pods[:MAX_PODS]}
     yield GaugeMetricFamily("fleetq_pods_alive", "Pods heard of within the dead-pod threshold.", len(fleet.pods))
+    yield GaugeMetricFamily(
+        "fleetq_pods_resting", "Pods that are silent because there was nothing to do, and wake for work.", fleet.resting
+    )
     info = GaugeMetricFamily("fleetq_pod_info", "1 for each living pod, with its version.", labels=["pod", "version"])
     leads = GaugeMetricFamily("fleetq_pod_leader", "1 for the pod that leads the fleet, 0 for others.", labels=["pod"])
     silent = GaugeMetricFamily(

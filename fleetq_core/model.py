@@ -215,6 +215,11 @@ class PodRecord:
         """Up, and heard of within the threshold, by the database's clock."""
         return self.status == "up" and self.last_heartbeat_ts > now_ts - threshold_s
 
+    @property
+    def rests(self) -> bool:
+        """Down of its own will, because there was nothing to do; it looks, and beats again when there is."""
+        return self.status == "down" and self.meta.get("state") == "resting"
+
     def is_late(self, now_ts: float) -> bool:
         """Whether beats that the pod has promised are missing: it may be dead, but does not count as such yet."""
         interval_s = float(self.meta.get("heartbeat_s") or 0.0)
@@ -227,6 +232,32 @@ def living(pods: Iterable[PodRecord], now_ts: float, threshold_s: float) -> list
     Programs that merely claim are on record too, but they run no loops: they neither lead nor hear commands.
     """
     return [pod for pod in pods if pod.may_lead and pod.is_alive(now_ts, threshold_s)]
+
+
+def hearing(pods: Iterable[PodRecord], now_ts: float, threshold_s: float) -> list[PodRecord]:
+    """The pods that hear commands: those that are alive and those that rest, in the order given."""
+    return [pod for pod in pods if pod.may_lead and (pod.rests or pod.is_alive(now_ts, threshold_s))]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a set of steps: their ids in order, how many were new, and which belong to other steps.
+
+    The others are there already, equal to what was given.
+    """
+
+    step_ids: list[str]
+    new: int
+    conflicts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class IdleLook:
+    """What a resting pod wants to know. It stays the same for as long as nobody submits, orders or beats."""
+
+    open_steps: bool  # pending, claimed, or failed with a retry to come
+    newest_command_ts: float | None
+    newest_beat_ts: float | None
 
 
 class BeatState(StrEnum):
@@ -333,6 +364,19 @@ class Sample:
     wait_p95_s: float | None = None
     run_p50_s: float | None = None
     run_p95_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfWork:
+    """What the fleet did in the hour from `hour_ts` on, with its worst moment: the longest wait, the highest p95s."""
+
+    hour_ts: float
+    submitted: int
+    completed: int
+    failed: int
+    oldest_pending_s: float | None
+    wait_p95_s: float | None
+    run_p95_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

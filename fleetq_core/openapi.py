@@ -72,7 +72,8 @@ _WRITES = {
         headers=("WWW-Authenticate",),
     ),
     403: Reply(
-        "The request comes from another site's page, or, while no key is set, from another machine.",
+        "The request comes from another site's page, or, while no key is set, from another machine; or this process is "
+        "a viewer, which changes nothing.",
         "Error",
         {"error": "cross-site requests are refused", "field": "Origin"},
     ),

@@ -45,7 +45,7 @@ _FIGURES: Schema = {
 }
 _LEADER: Schema = {
     "leader_pod_id": _nullable(TEXT),
-    "this_pod_id": TEXT,
+    "this_pod_id": _nullable(TEXT) | {"description": "null where this process runs no pod"},
     "is_leader": {"type": "boolean"},
     "total_alive_pods": COUNT,
     "alive_pods": {"type": "array", "items": TEXT},
@@ -123,6 +123,12 @@ SCHEMAS: dict[str, Schema] = {
     "Reset": _object({}, {"pod_id": _nullable(TEXT) | {"description": "The pod to order it from; all without one."}}),
     "Nothing": _object({}),
     "Ordered": _object({"message": TEXT, "command_id": TEXT}),
-    "Health": _object({"status": {"type": "string", "enum": ["ok", "failed"]}, "pod": TEXT}),
+    "Health": _object(
+        {
+            "status": {"type": "string", "enum": ["ok", "failed"]},
+            "pod": TEXT | {"description": "Its state, or none where this process runs no pod."},
+        },
+        {"role": {"type": "string", "enum": ["dashboard", "viewer"], "description": "Why there is no pod."}},
+    ),
     "HealthOrError": {"oneOf": [{"$ref": "#/components/schemas/Health"}, {"$ref": "#/components/schemas/Error"}]},
 }  # fmt: skip

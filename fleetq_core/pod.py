@@ -12,6 +12,7 @@ from typing import Any
 from .clock import Clock, SystemClock
 from .command_runner import CommandRunner
 from .config import Config
+from .cost import idle_credits_a_day
 from .errors import FleetQError, StoreError
 from .exchange import Exchange
 from .heartbeat import Heartbeat
@@ -19,9 +20,12 @@ from .ids import new_token
 from .leader.housekeeping import Retention, Sampler
 from .leader.planner import Planner
 from .leader.recovery import Recovery
-from .loop import Loop
+from .life import EVERY_S, STUCK_S, LifeSign
+from .loop import Loop, Outage
 from .model import Beat, Identity
 from .queue import Queue
+from .rest import Rest
+from .roles import check_runs_pod
 from .signals import on_stop
 from .store import Store
 from .store.metered import KINDS, meter_of, metered
@@ -43,6 +47,8 @@ log = logging.getLogger(__name__)
 
 LINGER_S = 0.002  # how long the first outcome of a set waits for company
 JOIN_S = 5.0  # how long a stopping pod waits for a loop that is inside a statement
+FAREWELL_S = 10.0  # and for a statement of its own
+HURRY_S = 0.5  # for each of them once one has hung: a dead network must not hold up the stop
 PUBLISHED_RUNS = 50
 PUBLISHED_THROTTLES = 50  # those used last
 WATCH_PAUSE_S = 0.005
@@ -75,6 +81,8 @@ class Pod:
         self._leads = self._paused = self._draining = False
         self._state = "new"
         self._stop_lock = threading.Lock()
+        self._hurried = False
+        self._outage = Outage()
         self._stop_requested = threading.Event()
         self._stopped = threading.Event()
 
@@ -82,11 +90,16 @@ class Pod:
 
     def start(self) -> None:
         """Register and start all loops. Raises ConfigError for bad task modules, StoreError without a store."""
+        check_runs_pod(self.config.role)
         load_handlers(self.config.handlers)
         check_writable(self.config.data_dir)
         for line in self.config.warnings():
             log.warning("%s", line)
         self._build()
+        if self.config.store == "snowflake":
+            log.info(
+                "idle, a fleet with these settings costs about %.1f credits a day", idle_credits_a_day(self.config)
+            )
         # Before the row is taken over, while the claims of this pod's last process still stand.
         self._settler.replay()
         self._heartbeat.register()
@@ -111,13 +124,21 @@ class Pod:
         except FleetQError as exc:
             log.error("%s", exc)
             return 1
+        life = LifeSign(self.config.data_dir, self.who.pod_id)
         try:
-            while not self._stop_requested.wait(0.5 if until else None):
+            life.give(self._stuck())
+            while not self._stop_requested.wait(0.5 if until else EVERY_S):
+                life.give(self._stuck())
                 if until and until():
                     break
         finally:
             self.stop()
+            life.end()
         return 1 if self.failure else 0
+
+    def _stuck(self) -> list[str]:
+        # The watch loop waits inside its turn.
+        return [loop.name for loop in self._loops if loop is not self._watch_loop and loop.turn_s() > STUCK_S]
 
     def request_stop(self) -> None:
         """Claim nothing more, from this moment on; `stop()` does the rest."""
@@ -136,27 +157,28 @@ class Pod:
             on_wake.discard(self._beat_loop.poke)
             if self._signal is not None:
                 self._signal.interrupt()
-            self._watch_loop.stop(JOIN_S)
-            self._claim_loop.stop(JOIN_S)
+            self._end(self._watch_loop)
+            self._end(self._claim_loop)
             self._guarded(lambda: self._claimer.release(self._executor.take_back()))
             if not self._executor.wait_idle(self.config.stop_grace if grace_s is None else grace_s):
                 steps = self._executor.give_up_all()
                 log.warning("%d steps did not finish within the grace; giving them back", len(steps))
                 self._guarded(lambda: self._claimer.release(steps))
-            self._deadline_loop.stop(JOIN_S)
+            self._end(self._deadline_loop)
             self._executor.stop()
-            self._settle_loop.stop(JOIN_S)
-            self._settler.flush()
+            self._end(self._settle_loop)
+            self._guarded(self._settler.flush)
+            if self._hurried:
+                self._settler.salvage()
             for loop in (self._recovery_loop, self._sample_loop, self._purge_loop):
-                loop.stop(JOIN_S)
+                self._end(loop)
             # The heartbeat outlives the work, and its last word is that this pod is gone: leadership moves at once.
-            self._beat_loop.stop(JOIN_S)
+            self._end(self._beat_loop)
             self._guarded(lambda: self._beat_store.mark_down(self.who))
             self._settler.close()
             if self._signal is not None:
                 self._signal.close()
-            for store in self._stores:
-                store.close()
+            self._guarded(self._close_stores)
             self._state = "stopped"
             self._stopped.set()
             log.info("pod %s is down", self.who.pod_id)
@@ -165,12 +187,32 @@ class Pod:
         """Wait for the end of `stop()`."""
         return self._stopped.wait(timeout_s)
 
+    def _end(self, loop: Loop) -> None:
+        if not loop.stop(HURRY_S if self._hurried else JOIN_S):
+            self._hurried = True
+
     def _guarded(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except StoreError as exc:
-            # Claims that stay behind are orphans once this pod counts as dead; the leader finds them.
-            log.warning("while stopping: %s", exc)
+        def act() -> None:
+            try:
+                action()
+            except StoreError as exc:
+                # Claims that stay behind are orphans once this pod counts as dead; the leader finds them.
+                log.warning("while stopping: %s", exc)
+
+        if not self._within(act, HURRY_S if self._hurried else FAREWELL_S):
+            log.warning("while stopping: the store does not answer; going on without it")
+            self._hurried = True
+
+    def _within(self, act: Callable[[], None], seconds: float) -> bool:
+        """Do it on a thread of its own: on a dead network it may hang for longer than anybody waits for this pod."""
+        acting = threading.Thread(target=act, name="fleetq-farewell", daemon=True)
+        acting.start()
+        acting.join(seconds)
+        return not acting.is_alive()
+
+    def _close_stores(self) -> None:
+        for store in self._stores:
+            store.close()
 
     def _build(self) -> None:
         config, clock = self.config, self._clock
@@ -208,12 +250,17 @@ class Pod:
         )  # fmt: skip
         sampler = Sampler(lead_store, self.who, config, lambda: self._leads)
         retention = Retention(lead_store, config, lambda: self._leads)
-        self._claim_loop = self._loop("claim", self._claimer.run_once)
+        self._rest = Rest(
+            claim_store, clock, config.rest_after,
+            is_free=self._is_free, worked=lambda: self.counters.claimed, lie_down=self._lie_down,
+            wake_up=self._on_wake, pause_s=self._claimer.widened_s,
+        )  # fmt: skip
+        self._claim_loop = self._loop("claim", lambda: self._rest.claiming(self._claimer.run_once))
         self._signal = claim_store.change_signal()
         self._watch_loop = self._loop("watch", self._watch)
         self._settle_loop = self._loop("settle", self._settler.run_once)
         self._deadline_loop = self._loop("deadline", self._executor.expire)
-        self._beat_loop = self._loop("heartbeat", self._heartbeat.run_once, max_backoff_s=config.heartbeat_interval)
+        self._beat_loop = self._loop("heartbeat", self._beat_turn, max_backoff_s=config.heartbeat_interval)
         self._recovery_loop = self._loop("recovery", self.recovery.run_once)
         self._sample_loop = self._loop("sample", sampler.run_once)
         self._purge_loop = self._loop("retention", retention.run_once)
@@ -233,7 +280,7 @@ class Pod:
         return store
 
     def _loop(self, name: str, turn: Callable[[], float], **options: Any) -> Loop:
-        return Loop(name, turn, on_death=self._on_loop_death, **options)
+        return Loop(name, turn, on_death=self._on_loop_death, outage=self._outage, **options)
 
     def _on_loop_death(self, name: str, error: BaseException) -> None:
         self.failure = error
@@ -246,6 +293,19 @@ class Pod:
 
     def _may_claim(self) -> bool:
         return not (self._paused or self._draining) and self.lease.is_valid() and self._settler.is_clear
+
+    def _is_free(self) -> bool:
+        return self._executor.load() == (0, 0) and not self._ledger.tokens() and self._settler.is_clear
+
+    def _beat_turn(self) -> float:
+        return self._rest.beating(self._heartbeat.run_once)
+
+    def _lie_down(self) -> None:
+        self._leads = False
+        self._heartbeat.lie_down()
+
+    def _on_wake(self) -> None:
+        self._beat_loop.poke()
 
     def _watch(self) -> float:
         """Look at the queue as soon as another process has committed; the pause bounds what a busy fleet costs."""
@@ -280,8 +340,8 @@ class Pod:
         self._command_runner.run(beat.commands)
 
     def poke(self) -> None:
-        """Beat now, so that commands are heard at once."""
-        self._beat_loop.poke()
+        """Beat now, so that commands are heard at once; a pod that rests looks."""
+        (self._claim_loop if self._rest.resting else self._beat_loop).poke()
 
     def _drain(self) -> None:
         """Claim nothing more, finish what runs however long it takes, then stop the pod."""
@@ -297,14 +357,21 @@ class Pod:
     # -- what the pod shows -------------------------------------------------------------------------------------------
 
     @property
+    def store_hangs(self) -> bool:
+        """Whether the store has not answered while the pod stopped: threads of it may still wait for it."""
+        return self._hurried
+
+    @property
     def leads(self) -> bool:
         """Whether this pod was the leader at its last beat."""
         return self._leads
 
     @property
     def state(self) -> str:
-        """new, running, paused, draining, stopping or stopped."""
+        """new, running, resting, paused, draining, stopping or stopped."""
         if self._state == "running":
+            if self._rest.resting:
+                return "resting"
             return "draining" if self._draining else "paused" if self._paused else "running"
         return self._state
 
@@ -333,6 +400,8 @@ class Pod:
                 {"step_id": step.step_id, "task_type": step.task_type, "seconds": round(seconds, 3), "timed_out": late}
                 for step, seconds, late in running[:PUBLISHED_RUNS]
             ],
+            "claims": counters.claims,
+            "empty_claims": counters.empty_claims,
             "claimed": counters.claimed,
             "completed": counters.completed,
             "failed": counters.failed,

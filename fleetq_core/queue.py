@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .backoff import full_jitter
 from .config import Config
@@ -29,7 +29,8 @@ from .model import (
     StepFilter,
     StepRecord,
     StepRow,
-    living,
+    Submitted,
+    hearing,
 )
 from .payload import canonical, decode, encode_payload, encode_result
 from .store import Store
@@ -79,16 +80,22 @@ class Queue:
         Steps go in sets of a few hundred. After an error the sets before it stand; submit the same ids again to resume.
         """
         ids: list[str] = []
+        for submitted in self.submit_sets(steps):
+            if submitted.conflicts:
+                raise StepConflict(submitted.conflicts[0])
+            ids += submitted.step_ids
+        return ids
+
+    def submit_sets(self, steps: Iterable[NewStep | Mapping[str, JSON]]) -> Iterator[Submitted]:
+        """`submit_steps` set by set: what became of each set of SUBMIT_SET steps, conflicts named and not raised."""
         source = iter(steps)
         while chunk := list(itertools.islice(source, SUBMIT_SET)):
             rows = [self._row(step if isinstance(step, NewStep) else NewStep(step)) for step in chunk]
             new = self.store.insert_steps(rows)
-            if new < len(rows):
-                self._refuse_conflicts(rows)
-            ids += [row.step_id for row in rows]
-        if self.on_submit:
-            self.on_submit()
-        return ids
+            conflicts = self._conflicts(rows) if new < len(rows) else []
+            if self.on_submit:
+                self.on_submit()
+            yield Submitted([row.step_id for row in rows], new, conflicts)
 
     def check(self, step: NewStep) -> None:
         """Raise InvalidPayload if `step` could not be submitted."""
@@ -110,12 +117,15 @@ class Queue:
             raise InvalidPayload("max_retries", f"must be a whole number from 0 to 1000, not {retries!r}")
         return StepRow(step_id, task_type, payload, step.priority, retries)
 
-    def _refuse_conflicts(self, rows: Sequence[StepRow]) -> None:
+    def _conflicts(self, rows: Sequence[StepRow]) -> list[str]:
+        """The ids that belong to steps of another payload or priority."""
         stored = self.store.payloads_of([row.step_id for row in rows])
+        found = []
         for row in rows:
             payload, priority = stored.get(row.step_id, (row.payload, row.priority))
             if priority != row.priority or (payload != row.payload and canonical(payload) != canonical(row.payload)):
-                raise StepConflict(row.step_id)
+                found.append(row.step_id)
+        return found
 
     # -- claim and settle ---------------------------------------------------------------------------------------------
 
@@ -134,7 +144,14 @@ class Queue:
 
         `caps` says of how many steps to take at most of each task type that it names.
         """
-        rows = self.store.claim_steps(self.who, claim_token, limit, self.config.dead_pod_threshold, caps)
+        return self.steps_of(self.claim_rows(claim_token, limit, caps))
+
+    def claim_rows(self, claim_token: str, limit: int, caps: Mapping[str, int] | None = None) -> list[ClaimedRow]:
+        """`claim_as` for who wants the rows as they are stored."""
+        return self.store.claim_steps(self.who, claim_token, limit, self.config.dead_pod_threshold, caps)
+
+    def steps_of(self, rows: Iterable[ClaimedRow]) -> list[Step]:
+        """The steps in claimed rows. One whose payload is damaged is failed, and left out."""
         return [step for row in rows if (step := self._step(row)) is not None]
 
     def _step(self, row: ClaimedRow) -> Step | None:
@@ -224,9 +241,9 @@ class Queue:
         return command_id
 
     def ask(self, kind: str, target: str, *, by: str, timeout_s: float, **args: JSON) -> CommandRecord:
-        """Issue a command and wait until everyone addressed who is alive has answered, or time is up."""
-        alive = living(self.store.list_pods(), self.store.now(), self.config.dead_pod_threshold)
-        expected = max(1, len(alive)) if target == "*" else 1
+        """Issue a command and wait until everyone addressed who can hear has answered, or time is up."""
+        heard = hearing(self.store.list_pods(), self.store.now(), self.config.dead_pod_threshold)
+        expected = max(1, len(heard)) if target == "*" else 1
         command_id = self.order(kind, target, by=by, **args)
         deadline, pause = time.monotonic() + timeout_s, threading.Event()
         while True:

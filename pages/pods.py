@@ -14,10 +14,11 @@ def fleet_table() -> None:
         return
     lines = views.pod_lines(snap)
     if not lines:
-        widgets.empty("No pod is on record. Start one with `fleetq pod`, or restart this dashboard.")
+        or_this = ", or restart this dashboard" if shell.runtime().pod else ""
+        widgets.empty(f"No pod is on record. Start one with `fleetq pod`{or_this}.")
         return
     chosen = tables.picker(lines, [line.pod for line in lines], columns.PODS, "pods_table", "The pods")
-    alive = [pod.pod_id for pod in views.alive_pods(snap)]
+    alive = [pod.pod_id for pod in views.hearing_pods(snap)]
     orders.draw_buttons(alive, [pod for pod in chosen if pod in alive])
     st.caption(
         f"A pod is dead after {words.duration(snap.threshold_s)} without a heartbeat: the leader then gives its steps "

@@ -79,3 +79,17 @@ def snowflake_settings() -> Iterator[dict[str, Any]]:
 
     with emulator.server() as settings:
         yield settings
+
+
+@pytest.fixture(scope="session")
+def snowflake_schemas(request: pytest.FixtureRequest) -> Iterator[Callable[[], dict[str, str]]]:
+    """Call it for the SNOWFLAKE_* variables of a new schema: on this session's server, or on the account asked for."""
+    from tests.support import account
+
+    if account.WANTED:
+        environ = account.VARIABLES
+    else:
+        settings = request.getfixturevalue("snowflake_settings")
+        environ = {f"SNOWFLAKE_{name.upper()}": str(value) for name, value in settings.items()}
+    with account.schemas(environ) as make:
+        yield make

@@ -1,6 +1,6 @@
 """The command line: `fleetq COMMAND` or `python -m fleetq_core COMMAND`."""
 
-from . import act, look, play, work
+from . import act, life, look, play, work
 from .group import main
 
-__all__ = ["main", "work", "look", "act", "play"]
+__all__ = ["main", "work", "look", "act", "life", "play"]

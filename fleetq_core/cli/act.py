@@ -14,7 +14,7 @@ from fleetq_core.errors import FleetQError
 from fleetq_core.leader.election import leader_of
 from fleetq_core.leader.recovery import describe_run
 from fleetq_core.manual import recover_by_hand
-from fleetq_core.model import CommandRecord, living
+from fleetq_core.model import CommandRecord, hearing
 from fleetq_core.queue import Queue
 from fleetq_core.shapes import fleet_of, published_throttles, recovery_stats
 
@@ -71,7 +71,7 @@ def _order_command(name: str, kind: CommandKind, text: str) -> Callable[..., Non
         if (pod_id is None) == (not everyone):
             raise click.UsageError("give either POD_ID or --all")
         queue = open_queue()
-        if pod_id is not None and pod_id not in _alive(queue):
+        if pod_id is not None and pod_id not in {pod.pod_id for pod in hearing(*fleet_of(queue))}:
             raise FleetQError(f"no living pod is called {pod_id!r}; see `fleetq pods`")
         _ask(queue, kind, ALL_PODS if pod_id is None else pod_id, timeout)
 
@@ -118,10 +118,6 @@ def _print_answers(record: CommandRecord, as_json: bool) -> None:
         return
     for answer in record.answers:
         click.echo(f"{answer.pod_id}: {answer.result}", err=not answer.ok)
-
-
-def _alive(queue: Queue) -> set[str]:
-    return {pod.pod_id for pod in living(*fleet_of(queue))}
 
 
 def _me() -> str:

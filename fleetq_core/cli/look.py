@@ -54,7 +54,7 @@ def _pod_row(pod: PodRecord, leader: PodRecord | None, now_ts: float, config: Co
     alive = pod.is_alive(now_ts, config.dead_pod_threshold)
     return {
         "pod_id": pod.pod_id,
-        "state": _state_of(pod, now_ts) if alive else ("dead" if pod.status == "up" else "down"),
+        "state": _state_of(pod, now_ts) if alive else _end_of(pod),
         "leader": leader is not None and pod.incarnation == leader.incarnation,
         "heartbeat_age_s": round(now_ts - pod.last_heartbeat_ts, 1),
         "running": pod.meta.get("running_count", 0) if alive else 0,
@@ -63,6 +63,10 @@ def _pod_row(pod: PodRecord, leader: PodRecord | None, now_ts: float, config: Co
         "failed": pod.meta.get("failed", 0),
         "born": format_ts(pod.birth_ts),
     }
+
+
+def _end_of(pod: PodRecord) -> str:
+    return "resting" if pod.rests else "dead" if pod.status == "up" else "down"
 
 
 def _state_of(pod: PodRecord, now_ts: float) -> str:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fleetq_core.config import load_config
 from fleetq_core.connect import connect
+from fleetq_core.demo import STEPS, demo_steps
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
 from fleetq_core.logs import log_to_stdout
 from fleetq_core.model import NewStep
 from fleetq_core.pod import Pod
 from fleetq_core.queue import SUBMIT_SET, Queue
-from fleetq_core.shapes import new_step, parse_json
+from fleetq_core.shapes import parse_json
+from fleetq_core.steps_file import read_steps
 
 from .group import main, open_queue
 
@@ -38,13 +39,23 @@ def pod(pod_id: str | None, drain: bool) -> None:
             return False
         return stats.pending == stats.claimed == 0
 
-    sys.exit(Pod(queue, config).run(until=drained if drain else None))
+    running = Pod(queue, config)
+    code = running.run(until=drained if drain else None)
+    queue.close()
+    if running.store_hangs:
+        # Python would wait at its end for threads that hang in the store's driver; all that matters is on disk.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @main.command()
 @click.argument("payload", required=False)
 @click.option(
-    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Steps as JSON lines."
+    "--file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Steps as JSON lines, or as CSV with a header.",
 )
 @click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first.")
 @click.option("--step-id", help="Idempotency key: the same id again is a no-op.")
@@ -68,31 +79,24 @@ def submit(payload: str | None, file: Path | None, priority: int, step_id: str |
         click.echo("\n".join(queue.submit_steps(some)))
 
 
+@main.command()
+@click.option("--count", type=click.IntRange(1, 100_000), default=STEPS, show_default=True, help="How many steps.")
+@click.option("--seed", type=int, help="The same seed makes the same steps.")
+def demo(count: int, seed: int | None) -> None:
+    """Submit a mixed load of the built-in tasks, to see the fleet at work; some of its steps fail on purpose."""
+    ids = open_queue().submit_steps(demo_steps(count, seed))
+    click.echo(f"{len(ids)} steps submitted; see `fleetq queue` and the dashboard")
+
+
 def _steps_of(file: Path, queue: Queue, priority: int) -> list[NewStep]:
     """Every line is checked before the first is submitted."""
-    steps = []
-    for number, line in _lines_of(file):
-        try:
-            step = _step_of(parse_json(line.decode("utf-8"), "the line"), priority)
-            queue.check(step)
-        except UnicodeDecodeError as exc:
-            raise InvalidPayload(f"{file}, line {number}", f"is not UTF-8 text ({exc.reason})") from exc
-        except InvalidPayload as exc:
-            raise InvalidPayload(f"{file}, line {number}", str(exc)) from exc
-        steps.append(step)
-    return steps
-
-
-def _lines_of(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold something, with their numbers. Bytes, because str knows line ends that JSON does not."""
     try:
-        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = file.read_bytes()
     except OSError as exc:
         raise InvalidPayload(str(file), f"cannot be read: {exc.strerror}") from exc
-    return ((number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip())
-
-
-def _step_of(value: Any, priority: int) -> NewStep:
-    """A line is a whole step, or just the payload of one."""
-    whole = isinstance(value, dict) and "payload" in value and "task_type" not in value
-    return new_step(value, priority=priority) if whole else NewStep(value, priority)
+    steps = []
+    for line in read_steps(content, is_csv=file.suffix.lower() == ".csv", priority=priority, check=queue.check):
+        if line.step is None:
+            raise InvalidPayload(f"{file}, line {line.number}", line.problem)
+        steps.append(line.step)
+    return steps

@@ -14,6 +14,7 @@ from fleetq_core.commands import ALL_PODS, THE_LEADER, CommandKind
 from fleetq_core.errors import InvalidPayload
 from fleetq_core.ids import new_step_id
 from fleetq_core.model import NewStep
+from fleetq_core.roles import check_may_act
 from fleetq_core.runtime import Runtime
 
 MAX_COUNT = 1000
@@ -49,14 +50,14 @@ def order(runtime: Runtime, kind: CommandKind, pod_id: str | None = None) -> str
     """Order a pod (None: all pods) to do something; returns the command's id."""
     target = THE_LEADER if kind is CommandKind.RUN_RECOVERY else pod_id or ALL_PODS
     command_id = runtime.queue.order(kind, target, by=who())
-    runtime.pod.poke()
+    runtime.poke()
     return command_id
 
 
 def reset_throttle(runtime: Runtime, name: str, pod_id: str | None = None) -> str:
     """Order a pod (None: all pods) to forget what a throttle has learnt; returns the command's id."""
     command_id = runtime.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by=who(), name=name)
-    runtime.pod.poke()
+    runtime.poke()
     return command_id
 
 
@@ -95,6 +96,7 @@ def save_upload(runtime: Runtime, name: str, content: bytes | memoryview) -> str
 
     Only the shape of the visitor's file name survives: no folder, no odd character, never the name of another file.
     """
+    check_may_act(runtime.config.role)  # the store, which refuses a viewer everything else, has no part in this
     base = re.split(r"[/\\]", name)[-1]
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", base).lstrip(".")[-100:] or "file"
     folder = (runtime.config.data_dir / UPLOADS).resolve()

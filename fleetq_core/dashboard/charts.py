@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from fleetq_core.model import Status
 
 from .colours import AMBER, GREY, SERIES_COLOURS, STATUS_COLOURS
 from .views.overview import Point
-from .views.words import clock
+from .views.words import clock, day_and_hour
 
 CHART_HEIGHT = 260
 
@@ -25,6 +25,16 @@ def depth(points: Sequence[Point]) -> None:
 def throughput(points: Sequence[Point]) -> None:
     """Steps submitted, completed and failed each second, over time."""
     _draw(points, _THROUGHPUT, "Steps submitted, completed and failed a second, over time")
+
+
+def hours(points: Sequence[Point]) -> None:
+    """Steps submitted, completed and failed in each hour, over days."""
+    _draw(points, _HOURS, "Steps submitted, completed and failed in each hour, over days", day_and_hour)
+
+
+def worst_of_hours(points: Sequence[Point]) -> None:
+    """The longest wait and the highest p95s of each hour, over days."""
+    _draw(points, _WORST, "The longest wait and the highest p95 of wait and run in each hour, over days", day_and_hour)
 
 
 def throttle_limit(points: Sequence[Point]) -> None:
@@ -48,13 +58,13 @@ def throttle_refusals(points: Sequence[Point]) -> None:
     _draw(points, _REFUSALS, "Calls refused and timed out a minute, over time")
 
 
-def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str) -> None:
+def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str, written: Callable[[float], str] = clock) -> None:
     frame = pd.DataFrame(points, columns=["ts", "series", "value"])
     frame["time"] = pd.to_datetime(frame["ts"].astype("float64") * 1000, unit="ms", utc=True).astype(
         "datetime64[ms, UTC]"
     )
     # Vega prints the times of tooltips in the viewer's zone; this column is UTC like everything else.
-    frame["at"] = [clock(ts) for ts, _, _ in points]
+    frame["at"] = [written(ts) for ts, _, _ in points]
     st.vega_lite_chart(frame.drop(columns="ts"), spec, width="stretch", height=CHART_HEIGHT, alt=alt)
 
 
@@ -93,6 +103,13 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _over_days(title: str, colours: dict[str, str]) -> dict[str, Any]:
+    """As `_spec`, with days on its axis."""
+    spec = _spec(title, colours)
+    spec["encoding"]["x"]["axis"] |= {"format": "%a %d %b", "tickCount": "day"}
+    return spec
+
+
 def _limits(colours: dict[str, str]) -> dict[str, Any]:
     """Calls under way reach their limit and hide it: the limit is a broad, pale line behind them."""
     spec = _spec("Calls", colours)
@@ -112,13 +129,16 @@ def _stacked(title: str) -> dict[str, Any]:
 
 
 _DEPTH = _spec("Steps", {name: colour for name, colour in STATUS_COLOURS.items() if name != Status.COMPLETED})
-_THROUGHPUT = _spec(
-    "Steps a second",
-    {
-        "submitted": STATUS_COLOURS[Status.PENDING],
-        "completed": STATUS_COLOURS[Status.COMPLETED],
-        "failed": STATUS_COLOURS[Status.FAILED],
-    },
+_WORK = {
+    "submitted": STATUS_COLOURS[Status.PENDING],
+    "completed": STATUS_COLOURS[Status.COMPLETED],
+    "failed": STATUS_COLOURS[Status.FAILED],
+}
+_THROUGHPUT = _spec("Steps a second", _WORK)
+_HOURS = _over_days("Steps an hour", _WORK)
+_WORST = _over_days(
+    "Seconds",
+    {"oldest pending": STATUS_COLOURS[Status.PENDING], "wait p95": GREY, "run p95": STATUS_COLOURS[Status.CLAIMED]},
 )
 _LIMIT = _limits({"limit": STATUS_COLOURS[Status.PENDING], "in flight": STATUS_COLOURS[Status.CLAIMED]})
 _FLEET_LIMIT = _limits(

@@ -45,6 +45,7 @@ WORD_COLOURS = {
     **STATUS_COLOURS,
     "alive": _GOOD,
     "late": AMBER,
+    "resting": _OPEN,
     "dead": _BAD,
     "down": GREY,
     "done": _GOOD,

@@ -50,7 +50,7 @@ ATTEMPTS: dict[str, Any] = {
 }
 PODS: dict[str, Any] = {
     "pod": st.column_config.TextColumn("Pod", pinned=True),
-    "life": _words("Life", ["alive", "late", "dead", "down"]),
+    "life": _words("Life", ["alive", "late", "resting", "dead", "down"]),
     "leader": "Leader",
     "state": "State",
     "heartbeat_age_s": st.column_config.NumberColumn("Heartbeat age (s)", format="%.1f"),
@@ -104,6 +104,10 @@ VERSIONS: dict[str, Any] = {
     "same": "Compared",
     "pods": st.column_config.NumberColumn("Pods", width="small"),
     "names": st.column_config.TextColumn("Which", width="large"),
+}
+BAD_LINES: dict[str, Any] = {
+    "line": st.column_config.NumberColumn("Line", width="small"),
+    "problem": st.column_config.TextColumn("Problem", width="large"),
 }
 RUNS: dict[str, Any] = {
     "started": "Started (UTC)",
@@ -166,6 +170,26 @@ THROTTLE_CHANGES: dict[str, Any] = {
     "why": st.column_config.TextColumn("Why", width="large"),
     "pod": st.column_config.TextColumn("Pod", width="medium"),
 }
+COST_KINDS: dict[str, Any] = {
+    "kind": st.column_config.TextColumn("Kind", width="small"),
+    "statements": st.column_config.NumberColumn("Statements", format="localized"),
+    "share": st.column_config.ProgressColumn("Share", format="percent", min_value=0, max_value=1, width="small"),
+    "calls": st.column_config.NumberColumn("Calls", format="localized", help="Of the store; one may take statements."),
+    "rows": st.column_config.NumberColumn("Rows", format="localized", help="Written or read."),
+    "retries": st.column_config.NumberColumn("Retries", help="Statements tried again, mostly on a full lock queue."),
+    "errors": st.column_config.NumberColumn("Errors", help="Calls that failed."),
+    "mean_ms": st.column_config.NumberColumn("Mean call (ms)", format="%.1f"),
+    "note": st.column_config.TextColumn("What for", width="large"),
+}
+COST_CALLS = {name: COST_KINDS[name] for name in ("kind", "calls", "errors", "mean_ms", "note")}
+COST_PODS: dict[str, Any] = {
+    "pod": st.column_config.TextColumn("Pod", width="medium"),
+    "statements_an_hour": st.column_config.NumberColumn("Statements an hour", format="localized"),
+    "awake_share": st.column_config.ProgressColumn(
+        "Warehouse awake", format="percent", min_value=0, max_value=1, help="As if this pod used it alone.",
+    ),
+    "credits_a_day": st.column_config.NumberColumn("Credits a day", format="%.1f", help="As if it used it alone."),
+}  # fmt: skip
 RUNNING: dict[str, Any] = {
     "pod": "Pod",
     "task": "Task type",

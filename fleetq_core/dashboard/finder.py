@@ -26,7 +26,7 @@ STATES = (ANY, *(status.value for status in Status), "dead letters")
 def draw_filters() -> None:
     """What to look for; every value can be pasted as part of the address."""
     snap = shell.fleet().value
-    tasks = views.known_tasks(snap, [task.name for task in shell.runtime().pod.tasks.all()])
+    tasks = views.known_tasks(snap, [task.name for task in shell.runtime().tasks.all()])
     pods = [pod.pod_id for pod in snap.pods] if snap else []
     st.segmented_control(
         "Status", STATES, default=ANY, key="status", bind="query-params", required=True, label_visibility="collapsed"
@@ -141,13 +141,13 @@ def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str, table:
         tables.unpick(table)
         return answer
 
-    if failed and st.button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
+    if failed and shell.act_button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
         widgets.confirm(
             "Requeue failed steps?",
             f"{words.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
             lambda: act(actions.requeue, failed), verb=f"Requeue {len(failed)}", items=failed,
         )  # fmt: skip
-    if pending and st.button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
+    if pending and shell.act_button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
         widgets.confirm(
             "Cancel pending steps?",
             f"{words.plural(len(pending), 'pending step')} will fail for good without having run.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fleetq_core.commands import CommandKind
-from fleetq_core.errors import StoreError
+from fleetq_core.errors import FleetQError, StoreError
 
 from . import actions, shell, snapshot, widgets
 from .views import words
@@ -20,9 +20,9 @@ def draw_buttons(alive: Sequence[str], chosen: Sequence[str]) -> None:
     pod = chosen[0] if chosen else None
     whom = "1 pod" if pod else f"all {words.plural(len(alive), 'living pod')}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        pause = st.button("Pause pod" if pod else "Pause fleet", key="pause", icon=":material/pause:")
-        resume = st.button("Resume pod" if pod else "Resume fleet", key="resume", icon=":material/play_arrow:")
-        drain = st.button(
+        pause = shell.act_button("Pause pod" if pod else "Pause fleet", key="pause", icon=":material/pause:")
+        resume = shell.act_button("Resume pod" if pod else "Resume fleet", key="resume", icon=":material/play_arrow:")
+        drain = shell.act_button(
             "Drain pod", key="drain", icon=":material/logout:", disabled=pod is None,
             help="Finish what runs, then stop. Select a pod first.",
         )  # fmt: skip
@@ -57,11 +57,13 @@ def draw_recovery_note() -> None:
 
 def draw_recovery_button() -> None:
     """Run a recovery cycle now, and say what came of it."""
-    if st.button("Run now", type="primary", key="run_recovery", icon=":material/healing:"):
+    if shell.act_button("Run now", type="primary", key="run_recovery", icon=":material/healing:"):
         try:
             st.session_state[_RECOVERY_KEY] = actions.order(shell.runtime(), CommandKind.RUN_RECOVERY)
         except StoreError as exc:
             widgets.store_down(exc)
+        except FleetQError as exc:
+            widgets.problem("Nothing was ordered.", str(exc))
     shell.live(_draw_answer, every_s=1.0, running=_RECOVERY_KEY in st.session_state)
 
 

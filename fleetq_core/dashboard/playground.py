@@ -275,7 +275,10 @@ def _draw_form() -> None:
             mean_s = st.number_input(
                 "Seconds of a call", 0.1, 10.0, 1.0, step=0.1, key="api_mean_s", help="On average; they vary."
             )
-        send = st.form_submit_button("Submit", type="primary", icon=":material/send:", key="api_send")
+        reason = shell.refusal()
+        send = st.form_submit_button(
+            "Submit", type="primary", icon=":material/send:", key="api_send", disabled=reason is not None, help=reason
+        )
     if send:
         many, each = words.plural(int(count), "step"), words.duration(float(mean_s))
         widgets.confirm(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from fleetq_core.errors import FleetQError, StoreError
+from fleetq_core.roles import REFUSAL
 from fleetq_core.runtime import Runtime, get_runtime
 
 from . import snapshot, widgets
@@ -27,6 +29,7 @@ _PAGES = (
     ("pods", "Pods", ":material/dns:", "pods"),
     ("recovery", "Recovery", ":material/healing:", "recovery"),
     ("throttles", "Throttles", ":material/speed:", "throttles"),
+    ("cost", "Cost", ":material/payments:", "cost"),
     ("audit", "Audit", ":material/history:", "audit"),
 )
 
@@ -45,7 +48,7 @@ def render() -> None:
         get_runtime()
     except FleetQError as exc:
         st.title("FLEET-Q")
-        widgets.problem("The pod of this dashboard cannot start, so there is nothing to show.", str(exc))
+        widgets.problem("This dashboard cannot start, so there is nothing to show.", str(exc))
         return
     with st.sidebar:
         st.toggle("Live", value=True, key=LIVE_KEY, help="Refresh the figures every two seconds.")
@@ -64,6 +67,17 @@ def page_path(name: str) -> str:
 def runtime() -> Runtime:
     """The pod and the queue of this process."""
     return get_runtime()
+
+
+def refusal() -> str | None:
+    """Why nothing may be changed from here, or None where it may."""
+    return None if get_runtime().config.role.may_act else f"{REFUSAL[0].upper()}{REFUSAL[1:]}."
+
+
+def act_button(label: str, *, disabled: bool = False, help: str | None = None, **options: Any) -> bool:  # noqa: A002
+    """A button that changes something: dead, with the reason, where this process may not."""
+    reason = refusal()
+    return st.button(label, disabled=disabled or reason is not None, help=reason or help, **options)
 
 
 def fleet() -> Answer[Snapshot]:
@@ -86,10 +100,14 @@ def live(block: Callable[[], None], *, every_s: float = TICK_S, running: bool = 
 
 
 def _status() -> None:
-    answer, pod = fleet(), get_runtime().pod
+    app, answer = get_runtime(), fleet()
+    if reason := refusal():
+        st.badge("viewer", color="gray")
+        st.caption(reason)
     if answer.value is None:
         widgets.sidebar_status(answer, [], 0)
         return
-    facts = overview.summary(answer.value, pod.who.pod_id, pod.state)
-    needs = overview.attention(answer.value, str(pod.failure) if pod.failure else None)
+    pod = (app.pod.who.pod_id, app.pod.state) if app.pod is not None else None
+    facts = overview.summary(answer.value, pod)
+    needs = overview.attention(answer.value, app.failure)
     widgets.sidebar_status(answer, facts, len(needs))

@@ -17,6 +17,7 @@ from fleetq_core.leader.election import leader_of
 from fleetq_core.model import (
     CommandRecord,
     Decision,
+    HourOfWork,
     PodRecord,
     QueueStats,
     RecoveryRun,
@@ -41,6 +42,9 @@ LATELY_S = 300.0
 MAX_LATELY = 2_000  # samples of all throttles together
 MAX_THROTTLE_SAMPLES = 8_000  # of the one that is looked at
 MAX_CHANGES = 1_000
+HOUR_S, DAYS_S = 3600.0, 7 * 86_400.0
+WEEK_TTL_S = 300.0
+RETRY_S = 10.0  # after a read that failed or found nothing, however long an answer is kept otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,14 @@ class ThrottleHistory:
 
     samples: tuple[ThrottleSample, ...]
     changes: tuple[ThrottleChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """The hours of the last days, oldest first, as they were at `now_ts`."""
+
+    now_ts: float
+    hours: tuple[HourOfWork, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,8 @@ def shared(runtime: Runtime, key: str, read: Callable[[], T], ttl_s: float = TTL
             del slots[old]
         slot = slots.setdefault(key, _Slot())
         slot.asked_at = now
+    if slot.answer.problem or slot.answer.value is None:
+        ttl_s = min(ttl_s, RETRY_S)
     if now - slot.read_at >= ttl_s:
         # Somebody else is reading already: only who has nothing to show waits for it.
         first = slot.read_at == float("-inf")
@@ -143,6 +157,16 @@ def command(runtime: Runtime, command_id: str) -> CommandRecord | None:
     if answer.problem:
         raise StoreError(answer.problem)
     return answer.value
+
+
+def week(runtime: Runtime, now_ts: float) -> Answer[Week | None]:
+    """The last seven days hour by hour, added up by the store; one read in minutes for all viewers."""
+
+    def read() -> Week | None:
+        hours = runtime.queue.store.hourly_history((now_ts - DAYS_S) // HOUR_S * HOUR_S)
+        return Week(now_ts, tuple(hours)) if hours else None
+
+    return shared(runtime, "week", read, ttl_s=WEEK_TTL_S)
 
 
 def dead_letters(runtime: Runtime) -> Answer[list[StepRecord]]:

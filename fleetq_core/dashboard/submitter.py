@@ -8,9 +8,10 @@ import streamlit as st
 
 from fleetq_core.errors import FleetQError, InvalidPayload, StoreError
 from fleetq_core.runtime import Runtime
+from fleetq_core.tasks import Task
 
 from . import actions, shell, snapshot, story, widgets
-from .views import words
+from .views import steps, words
 
 FILE_TASK = "process_data"
 _IDS_KEY = "_submitted"
@@ -26,17 +27,15 @@ TEMPLATES = {
 def draw_form() -> None:
     """Task, payload, priority, count. Nothing is submitted that the queue would refuse."""
     runtime = shell.runtime()
-    tasks = {task.name: task for task in runtime.pod.tasks.all()}
-    if not tasks:
+    tasks = {task.name: task for task in runtime.tasks.all()}
+    names = list(tasks) if runtime.pod else steps.known_tasks(shell.fleet().value, tasks)
+    if not names:
         widgets.empty("This pod knows no task. Register one with @task and name its module in FLEET_Q_HANDLERS.")
         return
-    names = list(tasks)
-    first = names.index(FILE_TASK) if FILE_TASK in tasks else 0
-    task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first)
-    about = tasks[task or names[0]]
-    limit = f"Time limit {words.duration(about.timeout_s)}." if about.timeout_s else "No time limit."
-    st.text(f"{about.description}\n\n{limit}".strip().replace("`", ""))
-    payload = _draw_payload(about.name)
+    first = names.index(FILE_TASK) if FILE_TASK in names else 0
+    task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first) or names[0]
+    st.text(_about(tasks.get(task)))
+    payload = _draw_payload(task)
     left, right = st.columns(2)
     priority = left.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
     count = right.number_input(
@@ -48,7 +47,14 @@ def draw_form() -> None:
     )  # fmt: skip
     label = "Submit" if count == 1 else f"Submit {int(count):,} steps"
     if st.button(label, type="primary", icon=":material/send:", key="send"):
-        _send(runtime, about.name, payload, int(priority), int(count), (step_id or "").strip() or None)
+        _send(runtime, task, payload, int(priority), int(count), (step_id or "").strip() or None)
+
+
+def _about(task: Task | None) -> str:
+    if task is None:
+        return "A task that pods elsewhere know and this process does not."
+    limit = f"Time limit {words.duration(task.timeout_s)}." if task.timeout_s else "No time limit."
+    return f"{task.description}\n\n{limit}".strip().replace("`", "")
 
 
 def _draw_payload(task: str) -> Any:
@@ -59,6 +65,9 @@ def _draw_payload(task: str) -> Any:
         except InvalidPayload as exc:
             widgets.problem("This payload cannot be submitted yet.", str(exc))
         return text
+    if shell.runtime().pod is None:  # what is kept on this machine would reach no pod
+        typed = st.text_input("Path of a file on the pods' machine", key="path", placeholder="/data/file.csv")
+        return (typed or "").strip()
     upload = st.file_uploader("A CSV or Parquet file", type=["csv", "tsv", "parquet"], key="upload")
     path = st.text_input(
         "Or the path of a file on the pods' machine",

@@ -144,7 +144,7 @@ def draw_pods() -> None:
     pod = picked[0] if picked and picked[0] in ids else None
     with st.container(horizontal=True, vertical_alignment="center"):
         label = "Reset on this pod" if pod else "Reset on all pods"
-        if st.button(label, key="reset_throttle", icon=":material/restart_alt:"):
+        if shell.act_button(label, key="reset_throttle", icon=":material/restart_alt:"):
             _ask_reset(line, pod, ids)
         st.text(pod or f"Without a selected row this is for {words.plural(len(ids), 'pod')}.")
     _draw_answers()

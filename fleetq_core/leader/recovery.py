@@ -46,6 +46,7 @@ class Recovery:
         self._leads, self._holds_off = leads, holds_off
         self._folder: Path = config.data_dir / "dlq" / who.pod_id
         self._unsaved: list[tuple[RecoveryRun, Sequence[Decision]]] = []
+        self._run_id: str | None = None  # of a cycle that the store has not answered; asked again until it has
         self._turn = threading.Lock()  # the loop, a command and an HTTP request may all ask for a cycle
         self.moved = {cause: {"requeued": 0, "terminal": 0} for cause in ("failed", "orphan")}  # since the start
         drop_leftovers(self._folder)
@@ -72,7 +73,7 @@ class Recovery:
     def _cycle(self, trigger: str) -> RecoveryRun | None:
         started = self._clock.monotonic()
         hold_off = self._holds_off()
-        run_id = new_id("run")
+        run_id = self._run_id = self._run_id or new_id("run")
         done = self._store.recover(
             RecoveryOrder(
                 run_id,
@@ -83,6 +84,7 @@ class Recovery:
                 CYCLE_LIMIT,
             )
         )
+        self._run_id = None
         if not done.is_leader:
             return None
         for decision in done.decisions:

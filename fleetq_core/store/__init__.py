@@ -6,24 +6,29 @@ from typing import TYPE_CHECKING
 
 from fleetq_core.clock import Clock, SystemClock
 from fleetq_core.config import Config
-from fleetq_core.errors import ConfigError
+from fleetq_core.errors import ConfigError, SchemaMismatch
 
 from .protocol import Store
 from .snowflake_schema import Tables
 
 if TYPE_CHECKING:
+    from snowflake.snowpark import Session
+
     from .snowflake import SnowflakeStore
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "open_session_store", "open_store"]
 
 
 def open_store(config: Config, clock: Clock | None = None) -> Store:
     """Open a connection to the configured store and make sure that its schema is there.
 
     On Snowflake an operator creates the schema, once; whoever opens the store only checks it.
+    A viewer creates and migrates nothing anywhere.
     """
     if config.store == "snowflake":
         return open_snowflake(config)
+    if not config.role.may_act and not config.sqlite_path.exists():
+        raise SchemaMismatch(f"{config.sqlite_path} is not there, and a viewer makes none: start a pod on it first")
     from .sqlite import SqliteStore
 
     store = SqliteStore(
@@ -32,8 +37,18 @@ def open_store(config: Config, clock: Clock | None = None) -> Store:
         busy_timeout_s=config.sqlite_busy_timeout,
         synchronous=config.sqlite_synchronous,
     )
-    store.create_schema()
+    if config.role.may_act:
+        store.create_schema()
+    else:
+        store.check_schema()
     return store
+
+
+def open_session_store(session: Session, config: Config) -> SnowflakeStore:
+    """The store in the current schema of a Snowpark session that the caller keeps; see `connect`."""
+    from .snowflake_on_session import open_on_session
+
+    return open_on_session(session, config)
 
 
 def open_snowflake(config: Config, *, create: bool = False, tables: Tables | None = None) -> SnowflakeStore:
@@ -51,7 +66,8 @@ def open_snowflake(config: Config, *, create: bool = False, tables: Tables | Non
         raise ConfigError(
             [f"FLEET_Q_STORE=snowflake: needs the package of {exc.name}: pip install snowflake-connector-python"]
         ) from exc
-    store = SnowflakeStore(SnowflakeConnection(config.snowflake_settings(), config.pod_id))
+    patience_s = config.dead_pod_threshold / 3
+    store = SnowflakeStore(SnowflakeConnection(config.snowflake_settings(), config.pod_id, patience_s=patience_s))
     try:
         if create:
             store.create_schema(tables)

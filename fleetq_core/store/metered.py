@@ -13,13 +13,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "claim": ("claim_steps",),
     "settle": ("settle_steps", "release_steps"),
     "beat": ("register_pod", "beat", "throttle_reports", "mark_down", "release_unknown", "held_claims"),
+    "rest": ("idle_look",),
     "recover": ("recover", "save_recovery_run"),
     "sample": ("take_sample",),
     "retention": ("purge",),
     "operate": ("requeue_steps", "cancel_steps", "insert_command", "answer_command"),
     "dashboard": (
         "get_steps", "find_steps", "stats", "list_pods", "list_commands", "list_recovery_runs", "list_decisions",
-        "list_samples", "list_throttle_samples", "list_throttle_changes",
+        "list_samples", "list_throttle_samples", "list_throttle_changes", "hourly_history",
     ),
 }  # fmt: skip
 

@@ -17,7 +17,9 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
+    HourOfWork,
     Identity,
+    IdleLook,
     Outcome,
     PageKey,
     PodRecord,
@@ -162,6 +164,10 @@ class PodStore(Protocol):
         """End the lease at once, so that leadership moves."""
         ...
 
+    def idle_look(self) -> IdleLook:
+        """Whether there is anything to do, for a pod that rests; as cheap as the store can make it."""
+        ...
+
     def list_pods(self) -> list[PodRecord]:
         """Every pod on record, oldest first."""
         ...
@@ -183,7 +189,10 @@ class LeaderStore(Protocol):
     """What only the leader writes, and the history that everyone reads."""
 
     def recover(self, order: RecoveryOrder) -> Recovered:
-        """Requeue or end orphans and due failures, in guarded statements that act only if `order.leader` leads."""
+        """Requeue or end orphans and due failures, in guarded statements that act only if `order.leader` leads.
+
+        The same run_id again goes on with that run, and its decisions are all that the run has made.
+        """
         ...
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
@@ -207,6 +216,10 @@ class LeaderStore(Protocol):
 
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
         """Samples from `since_ts` on, oldest first; at most the newest `limit`."""
+        ...
+
+    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
+        """The samples from `since_ts` on by the hour (UTC), oldest first; hours without a sample are left out."""
         ...
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:

@@ -10,6 +10,7 @@ from typing import Any
 from fleetq_core.model import (
     Command,
     CommandAnswer,
+    Decision,
     Identity,
     Outcome,
     PodRecord,
@@ -158,6 +159,22 @@ def sample(
         run_p50_s=_quantile(runs, 0.5),
         run_p95_s=_quantile(runs, 0.95),
     )
+
+
+def decisions(run_id: str, moved: Iterable[Sequence[Any]]) -> list[Decision]:
+    """What a run did to the steps it moved: (step_id, retry_count, error, history as text) each."""
+    return [_decision(run_id, *row) for row in moved]
+
+
+def _decision(run_id: str, step_id: str, retry_count: int, error: str | None, history: str | None) -> Decision:
+    """What the run did to a step, by the step's own history: only orphans have an entry of the run in it."""
+    entries = json.loads(history) if history else []
+    lost = next((e for e in reversed(entries) if e.get("recovery_run_id") == run_id), None)
+    owner = (lost or (entries[-1] if entries else {})).get("pod_id")
+    if lost is None:
+        return Decision(step_id, "failed", "requeued", owner, retry_count, error or "")
+    action = "requeued" if retry_count >= lost["attempt"] else "terminal"
+    return Decision(step_id, "orphan", action, owner, retry_count, error or "")
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:

@@ -7,8 +7,11 @@ across the network that a dead client could leave open.
 from __future__ import annotations
 
 import json
+import math
+import random
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleetq_core.errors import SchemaMismatch, StoreError
@@ -20,7 +23,9 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
+    HourOfWork,
     Identity,
+    IdleLook,
     Outcome,
     PageKey,
     PodRecord,
@@ -35,29 +40,41 @@ from fleetq_core.model import (
     ThrottleSample,
 )
 
-from . import rows, snowflake_schema
+from . import rows, snowflake_history, snowflake_schema
 from . import snowflake_throttles as throttles
 from .protocol import Recovered, RecoveryOrder, Store
 from .snowflake_binds import DIALECT, json_sets
 from .snowflake_connection import SnowflakeConnection, Statement, timestamp
+from .snowpark import SessionKeeper
 from .statements import load_statements
 from .step_filter import conditions
 
 SQL = load_statements("snowflake.sql")
+SQL["claim_steps"] = SQL["claim_steps"].replace("/*best_steps*/", "\n" + SQL["best_steps"])
 _MISSING_TABLE = (2003, 2043)
 _FOREVER_US = 10**15  # 31 years: nobody has been silent for as long
 _LOOKED_AT = 200  # steps that a claim within caps looks at beyond its limit
+_LOOKS = 4  # of one claim on hybrid tables, when others are faster
+_WIDEST = 32  # of how many times its limit such a claim chooses at most
+_MOST_CHOICE = 1000  # steps among which it chooses
 _SAMPLED_TIMES = 1000
+_OTHERS = 16  # pods that may have claimed as much since the last look
+_SAMPLE_COUNTS = 13  # columns of sample_look before those of the pod
 
 
 class SnowflakeStore:
     """`Store` on Snowflake. Time is the database's; `connection` is its own and is closed with it."""
 
-    def __init__(self, connection: SnowflakeConnection) -> None:
+    def __init__(self, connection: SnowflakeConnection, snowpark: SessionKeeper | None = None) -> None:
         self.tables = ""
         self._db = connection
         self._last_token = ""
-        self._quiet = False  # whether the last claim found nothing
+        self._unlooked = 1  # steps that may be claimed before a look whether any are left
+        self._window = 1  # of how many times its limit a claim on hybrid tables chooses
+        self._looked: IdleLook | None = None
+        self._held = _Held()
+        self._last_run = ""
+        self._snowpark = snowpark or SessionKeeper()
 
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
@@ -105,7 +122,9 @@ class SnowflakeStore:
         return
 
     def reopen(self, role: str = "") -> Store:
-        return SnowflakeStore(self._db.again(role))
+        other = SnowflakeStore(self._db.again(role))
+        other.tables = self.tables
+        return other
 
     def close(self) -> None:
         self._db.close()
@@ -123,12 +142,21 @@ class SnowflakeStore:
         by_id = {s.step_id: s for s in reversed(steps)}  # of an id that comes twice the first one counts
         told = [(s.step_id, s.task_type, s.payload, s.priority, s.max_retries) for s in by_id.values()]
         new = sum(self._write("insert_steps", steps=text, token=token) for _, text in json_sets(told))
-        return new - self._undouble(list(by_id), token) if new and not self._db.hybrid else new
+        return new if self._db.hybrid else new - self._undouble(list(by_id), token, again=new < len(by_id))
 
-    def _undouble(self, step_ids: Sequence[str], token: str) -> int:
-        """Take back what another submit of the same ids wrote at the same moment; returns how many."""
+    def _undouble(self, step_ids: Sequence[str], token: str, *, again: bool) -> int:
+        """Take back what another submit of the same ids wrote at the same moment; returns how many of its own.
+
+        With `again` the ids were known before: maybe by a submit that never heard what became of it, and so has not
+        looked for copies. Then those of others go too.
+        """
         doubled = [row[0] for row in self._rows("doubled_steps", step_ids=json.dumps(step_ids))]
-        return self._write("drop_doubles", step_ids=json.dumps(doubled), token=token) if doubled else 0
+        if not doubled:
+            return 0
+        own = self._write("drop_doubles", step_ids=json.dumps(doubled), token=token)
+        if again:
+            self._write("drop_doubles", step_ids=json.dumps(doubled), token=None)
+        return own
 
     def claim_steps(
         self,
@@ -139,23 +167,76 @@ class SnowflakeStore:
         caps: Mapping[str, int] | None = None,
     ) -> list[ClaimedRow]:
         repeated, self._last_token = claim_token == self._last_token, claim_token
-        # An idle pod looks first: that takes no lock and, on standard tables, no warehouse. A busy one does not.
-        if self._quiet and not repeated and not self._rows("any_pending")[0][0]:
-            return []
-        self._quiet = False
-        bind = {"pod_id": who.pod_id, "incarnation": who.incarnation, "token": claim_token}
-        self._write(
-            "claim_steps",
-            **bind,
-            threshold_us=_us(threshold_s),
-            caps=json.dumps(list((caps or {}).items())),
-            look_limit=limit + (_LOOKED_AT if caps else 0),
-            limit=limit,
-        )
+        # A look takes no lock and, on standard tables, perhaps no warehouse. An idle pod looks before each claim, and
+        # so does one of many at the end of a queue. In a long queue hardly anybody does.
+        if self._unlooked <= 0 and not repeated:
+            pending = int(self._rows("any_pending")[0][0])
+            if not pending:
+                return []
+            self._unlooked = pending // _OTHERS
+        bind = {
+            "pod_id": who.pod_id, "incarnation": who.incarnation, "threshold_us": _us(threshold_s),
+            "token": claim_token,
+        }  # fmt: skip
+        claim = self._claim_chosen if self._db.hybrid else self._claim_best
         # A step that a standard table holds twice is claimed once.
-        claimed = {row[0]: ClaimedRow(*row) for row in self._rows("read_claim", **bind)}
-        self._quiet = not claimed
+        claimed = {row.step_id: row for row in claim(bind, limit, caps or {}, repeated)}
+        self._unlooked = self._unlooked - len(claimed) if claimed else 0
         return sorted(claimed.values(), key=lambda r: (-r.priority, r.created_ts, r.step_id))
+
+    def _claim_best(
+        self, bind: dict[str, Any], limit: int, caps: Mapping[str, int], _repeated: bool
+    ) -> list[ClaimedRow]:
+        """Choose and tag in one statement: a standard table has one lock, and there is no way around it."""
+        look_limit = limit + (_LOOKED_AT if caps else 0)
+        told = json.dumps(list(caps.items()))
+        self._write("claim_steps", **bind, held=0, caps=told, look_limit=look_limit, limit=limit)
+        return self._read_claim(bind)
+
+    def _claim_chosen(
+        self, bind: dict[str, Any], limit: int, caps: Mapping[str, int], repeated: bool
+    ) -> list[ClaimedRow]:
+        """Choose with a SELECT and tag what was chosen: hybrid tables lock these rows alone.
+
+        Another may have been faster. What is missing is then chosen at random from more of the best, and so are the
+        next claims until nobody is met any more, so that pods do not fight for the same rows. Who meets nobody takes
+        the best.
+        """
+        claimed = self._read_claim(bind) if repeated else []
+        if claimed:
+            return claimed
+        for _ in range(_LOOKS):
+            held = bind | {"held": len(claimed)}
+            ids = self._chosen(held, limit - len(claimed), _left(caps, claimed), self._window)
+            if not ids:
+                break
+            if self._write("claim_chosen", **held, ids=json.dumps(ids)):
+                before, claimed = len(claimed), self._read_claim(bind)
+                if len(claimed) - before >= len(ids):
+                    self._window = max(1, self._window * 3 // 4)
+                    break
+            self._window = min(_WIDEST, self._window * 8)
+        return claimed or self._read_claim(bind)
+
+    def _chosen(self, bind: Mapping[str, Any], limit: int, caps: Mapping[str, int], window: int) -> list[str]:
+        """The ids of up to `limit` steps within `caps`: the best, or a choice of the best `window` times `limit`."""
+        told = json.dumps([(name, cap * window) for name, cap in caps.items()])
+        most = max(limit, min(limit * window, _MOST_CHOICE))
+        look_limit = most + (_LOOKED_AT if caps else 0)
+        found = self._rows("best_steps", **bind, caps=told, look_limit=look_limit, limit=most)
+        # A slice and not any of them: two claims then meet over all of their rows or, far more often, over none.
+        begin = limit * random.randrange(math.ceil(len(found) / limit)) if window > 1 and found else 0
+        taken: Counter[str] = Counter()
+        ids: list[str] = []
+        for step_id, task_type in found[begin:] + found[:begin]:
+            if len(ids) < limit and taken[task_type] < caps.get(task_type, limit):
+                taken[task_type] += 1
+                ids.append(step_id)
+        return sorted(ids)  # in one order, which may spare two claims of the same rows a deadlock
+
+    def _read_claim(self, bind: Mapping[str, Any]) -> list[ClaimedRow]:
+        found = self._rows("read_claim", incarnation=bind["incarnation"], token=bind["token"])
+        return [ClaimedRow(*row) for row in found]
 
     def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
         # Two outcomes of one claim in a set would be an error of the whole statement; the first one stands.
@@ -179,6 +260,8 @@ class SnowflakeStore:
         return sum(self._write("release_steps", claims=text) for _, text in json_sets(claims))
 
     def release_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> int:
+        if not self._held.may_be_unknown(who, known_tokens, before_ts):
+            return 0
         bind = {"incarnation": who.incarnation, "before": timestamp(before_ts)}
         return self._write("release_unknown", **bind, known=json.dumps(sorted(known_tokens)))
 
@@ -223,8 +306,11 @@ class SnowflakeStore:
         state = BeatState.ALIVE
         if not self._write("beat", **bind):
             state = BeatState.REVIVED if self._write("revive", **bind) else BeatState.SUPERSEDED
-        view = self._rows("fleet_view", pod_id=who.pod_id, threshold_us=_us(threshold_s))
+        view = self._rows("fleet_view", **rows.identity(who), threshold_us=_us(threshold_s))
         own = [row for row in view if row[0] == "own"]
+        if own:
+            held = {row[1]: row[6] for row in view if row[0] == "held"}
+            self._held = _Held(who.incarnation, own[0][7], held)
         if not own or state is BeatState.SUPERSEDED:
             return Beat(own[0][7] if own else self.now(), BeatState.SUPERSEDED if own else BeatState.MISSING)
         return _beat(who, state, own[0], view)
@@ -237,6 +323,14 @@ class SnowflakeStore:
     def mark_down(self, who: Identity) -> None:
         self._write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
 
+    def idle_look(self) -> IdleLook:
+        statement = Statement.of("idle_look", SQL["idle_look"])
+        open_steps, *newest = self._db.rows(statement, {}, cached=self._looked is not None)[0]
+        found = IdleLook(open_steps > 0, *newest)
+        # The same answer again: nothing was written, so the next one should come from the result cache.
+        self._looked = found if self.tables == "standard" and found == (self._looked or found) else None
+        return found
+
     def list_pods(self) -> list[PodRecord]:
         return [rows.pod(row) for row in self._rows("list_pods")]
 
@@ -248,12 +342,11 @@ class SnowflakeStore:
         self._write("answer_command", command_id=command_id, pod_id=pod_id, ok=int(ok), result=result)
 
     def list_commands(self, limit: int, command_ids: Sequence[str] | None = None) -> list[CommandRecord]:
-        if command_ids is None:
-            found = self._rows("list_commands", limit=limit)
-        else:
-            found = self._rows("get_commands", limit=limit, command_ids=json.dumps(list(command_ids)))
-        answers = self._rows("answers_of", command_ids=json.dumps([row[0] for row in found])) if found else []
-        return [CommandRecord(rows.command(row), rows.answers(row[0], answers)) for row in found]
+        wanted = None if command_ids is None else json.dumps(list(command_ids))
+        found = self._rows("list_commands", limit=limit, command_ids=wanted)
+        answers = [row[6:] for row in found if row[7] is not None]
+        commands = {row[0]: rows.command(row[:6]) for row in found}
+        return [CommandRecord(command, rows.answers(name, answers)) for name, command in commands.items()]
 
     # -- leader -------------------------------------------------------------------------------------------------------
 
@@ -265,6 +358,8 @@ class SnowflakeStore:
         if leader != order.leader.incarnation:
             return Recovered(is_leader=False, now_ts=now)
         run = bind | {"run_id": order.run_id, "limit": order.limit}
+        # Asked again, the run tells of what it did the first time too: that reply was lost.
+        again, self._last_run = order.run_id == self._last_run, order.run_id
         moved, dead = 0, list[str]()
         if orphans:
             moved += self._write("recover_orphans", **run, silence_us=silence_us, max_retries=order.max_retries)
@@ -273,10 +368,11 @@ class SnowflakeStore:
         if silent:
             dead = [row[0] for row in self._rows("silent_pods", silence_us=silence_us)]
             dead = dead if self._write("bury_dead_pods", **bind, silence_us=silence_us) else []
-        if moved or dead:
+        found = self._rows("moved_in_run", run_id=order.run_id) if again else []
+        if moved or dead or found:
             self._write("open_recovery_run", run_id=order.run_id, pod_id=order.leader.pod_id)
-        found = self._rows("moved_in_run", run_id=order.run_id) if moved else []
-        return Recovered(True, now, tuple(_decision(order.run_id, *row) for row in found), tuple(dead))
+        found = self._rows("moved_in_run", run_id=order.run_id) if moved else found
+        return Recovered(True, now, tuple(rows.decisions(order.run_id, found)), tuple(dead))
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
         finished = None if run.finished_ts is None else timestamp(run.finished_ts)
@@ -293,17 +389,20 @@ class SnowflakeStore:
         return [Decision(*row) for row in self._rows("list_decisions", run_id=run_id)]
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
-        now, leads, last = self._rows("sample_look", threshold_us=_us(threshold_s))[0]
-        if leads != leader.incarnation or (last is not None and now - last < interval_s / 2):
+        bind = {"threshold_us": _us(threshold_s), "interval_us": _us(interval_s)}
+        found = self._rows("sample_look", **bind)
+        pods = [_lenient_pod(row[_SAMPLE_COUNTS:]) for row in found]
+        if next((pod.incarnation for pod in pods if pod.may_lead), None) != leader.incarnation:
             return None
-        since = now - interval_s if last is None else last
-        counts = self._rows("sample_counts", since=timestamp(since))[0]
-        times = self._rows("sample_times", since=timestamp(since), limit=_SAMPLED_TIMES)
-        pods = [_lenient_pod(row) for row in self._rows("living_pods", threshold_us=_us(threshold_s))]
+        last, since, now, *counts = found[0][:_SAMPLE_COUNTS]
+        if last is not None and now - last < interval_s / 2:
+            return None
+        completed_since = counts[-2]
+        times = self._rows("sample_times", since=timestamp(since), limit=_SAMPLED_TIMES) if completed_since else []
         running = [pod.meta.get("running_count") for pod in pods]
         sample = rows.sample(
-            now, since, QueueStats(*counts[:8]),
-            (*counts[8:], len(pods), sum(n for n in running if isinstance(n, int))),
+            now, since, QueueStats(now, *counts[:7]),
+            (*counts[7:], len(pods), sum(n for n in running if isinstance(n, int))),
             [(waited_us / 1e6, run_s) for waited_us, run_s in times],
         )  # fmt: skip
         sample = replace(sample, leader_pod_id=leader.pod_id)
@@ -330,6 +429,9 @@ class SnowflakeStore:
         found = self._rows("list_samples", since=timestamp(since_ts), limit=limit)
         return [Sample(*row) for row in reversed(found)]
 
+    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
+        return snowflake_history.hourly_history(self._db, self._snowpark, since_ts)
+
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
         found = self._rows("list_throttle_samples", since=timestamp(since_ts), limit=limit, throttle=name)
         return [ThrottleSample(*row) for row in reversed(found)]
@@ -346,16 +448,39 @@ class SnowflakeStore:
             "completed", "failed", "samples", "decisions", "runs", "commands", "answers", "pods", "throttles",
             "changes",
         )  # fmt: skip
-        return {kind: self._write(f"purge_{kind}", **bind) for kind in kinds}
+        # Seldom is anything old enough, and one look costs less than ten writes that take locks.
+        old = dict(self._rows("purge_look", **bind))
+        return {kind: self._write(f"purge_{kind}", **bind) if old.get(kind) else 0 for kind in kinds}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The tokens that an incarnation held claims under at its last beat, each with the time of its oldest claim."""
+
+    incarnation: str = ""
+    now_ts: float = 0.0
+    oldest_by_token: Mapping[str, float] = field(default_factory=dict)
+
+    def may_be_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> bool:
+        """Whether there may be claims from before `before_ts` under other tokens: True where the beat cannot tell."""
+        if self.incarnation != who.incarnation or before_ts > self.now_ts:
+            return True
+        return any(token not in known_tokens and at < before_ts for token, at in self.oldest_by_token.items())
 
 
 def _us(seconds: float) -> int:
     return round(seconds * 1_000_000)
 
 
+def _left(caps: Mapping[str, int], claimed: Sequence[ClaimedRow]) -> dict[str, int]:
+    """What the caps leave after `claimed`."""
+    taken = Counter(row.task_type for row in claimed)
+    return {name: cap - taken[name] for name, cap in caps.items()}
+
+
 def _beat(who: Identity, state: BeatState, own: Sequence[Any], view: Sequence[Sequence[Any]]) -> Beat:
     """What the rows of `fleet_view` tell the pod whose row is `own`."""
-    by_kind: dict[str, list[Sequence[Any]]] = {kind: [] for kind in ("own", "leader", "report", "state", "order")}
+    by_kind: dict[str, list[Sequence[Any]]] = defaultdict(list)
     for row in view:
         by_kind[row[0]].append(row)
     leader = by_kind["leader"][0] if by_kind["leader"] else None
@@ -379,14 +504,3 @@ def _lenient_pod(row: Sequence[Any]) -> PodRecord:
     """A row of `list_pods` whose meta may be damaged."""
     pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
     return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), rows.mapping(meta))
-
-
-def _decision(run_id: str, step_id: str, retry_count: int, error: str | None, history: str | None) -> Decision:
-    """What the run did to a step, by the step's own history: only orphans have an entry of the run in it."""
-    entries = json.loads(history) if history else []
-    lost = next((e for e in reversed(entries) if e.get("recovery_run_id") == run_id), None)
-    owner = (lost or (entries[-1] if entries else {})).get("pod_id")
-    if lost is None:
-        return Decision(step_id, "failed", "requeued", owner, retry_count, error or "")
-    action = "requeued" if retry_count >= lost["attempt"] else "terminal"
-    return Decision(step_id, "orphan", action, owner, retry_count, error or "")

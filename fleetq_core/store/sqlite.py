@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetq_core.clock import Clock
+from fleetq_core.errors import SchemaMismatch
 from fleetq_core.model import (
     JSON,
     Beat,
@@ -16,7 +17,9 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
+    HourOfWork,
     Identity,
+    IdleLook,
     Outcome,
     PageKey,
     PodRecord,
@@ -67,6 +70,7 @@ class SqliteStore:
         self._path, self._clock = path, clock
         self._busy_timeout_s, self._synchronous = busy_timeout_s, synchronous
         self._db = SqliteConnection(path, busy_timeout_s, synchronous)
+        self._last_run = ""
 
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
@@ -75,6 +79,16 @@ class SqliteStore:
             return
         with self._db.write() as db:
             sqlite_schema.migrate(db, self._path)
+
+    def check_schema(self) -> None:
+        """Raise SchemaMismatch unless the tables are there, in the version that this program knows."""
+        found, known = self._schema_version(), len(sqlite_schema.migrations())
+        if found != known:
+            self.close()
+            raise SchemaMismatch(
+                f"{self._path} has schema version {found}, this program knows {known}: "
+                "let pods of the same version open it first"
+            )
 
     def _schema_version(self) -> int:
         with self._db.read() as db:
@@ -246,6 +260,10 @@ class SqliteStore:
     def mark_down(self, who: Identity) -> None:
         self._write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
 
+    def idle_look(self) -> IdleLook:
+        open_steps, *newest = self._rows("idle_look")[0]
+        return IdleLook(bool(open_steps), *newest)
+
     def list_pods(self) -> list[PodRecord]:
         return [rows.pod(row) for row in self._rows("list_pods")]
 
@@ -268,6 +286,7 @@ class SqliteStore:
 
     def recover(self, order: RecoveryOrder) -> Recovered:
         who = rows.identity(order.leader)
+        again, self._last_run = order.run_id == self._last_run, order.run_id
         with self._db.write() as db:
             now = self._clock.now()
             bind = {
@@ -280,16 +299,19 @@ class SqliteStore:
                 "limit": order.limit,
             }
             leader = db.execute(SQL["leader"], bind).fetchone()
-            moved = db.execute(SQL["recover_orphans"], bind).fetchall()
-            moved += db.execute(SQL["retry_failed"], bind).fetchall()
+            found = db.execute(SQL["recover_orphans"], bind).fetchall()
+            found += db.execute(SQL["retry_failed"], bind).fetchall()
+            moved = [Decision(*row) for row in found]
             dead = db.execute(SQL["bury_dead_pods"], bind).fetchall()
+            if again:
+                moved = rows.decisions(order.run_id, db.execute(SQL["moved_in_run"], bind).fetchall())
             if moved or dead:
                 # In the same transaction: a leader that dies right after this leaves an unfinished run to be seen.
                 db.execute(SQL["open_recovery_run"], bind)
         return Recovered(
             is_leader=leader is not None and leader[0] == order.leader.incarnation,
             now_ts=now,
-            decisions=tuple(Decision(*row) for row in moved),
+            decisions=tuple(moved),
             dead_pods=tuple(sorted(row[0] for row in dead)),
         )
 
@@ -328,6 +350,9 @@ class SqliteStore:
 
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
         return [Sample(*row) for row in reversed(self._rows("list_samples", since=since_ts, limit=limit))]
+
+    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
+        return [HourOfWork(*row) for row in self._rows("hourly_history", since=since_ts)]
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
         found = self._rows("list_throttle_samples", since=since_ts, limit=limit, throttle=name)

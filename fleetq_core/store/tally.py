@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from fleetq_core.config import LEAST_BILLED_S
 from fleetq_core.model import JSON
 
 # From a commit of the embedded store to a warehouse that has to wake up.
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-LEAST_BILLED_S = 60.0  # of each start of a warehouse
 MINUTE_S, HOUR_MINUTES = 60.0, 60
 
 _here = threading.local()

@@ -23,10 +23,21 @@ from .ledger import ClaimLedger
 
 log = logging.getLogger(__name__)
 
-MAX_CLAIM = 500
+# A claim is sent when what is held lasts for half of this, so it may take half a round trip longer than the last ones.
+AHEAD_TRIPS = 3.0
+# A claim that waits for other pods takes long, too, but who held the more for that would leave them nothing: a round
+# trip counts for no more than twice what it took at least lately. That may grow by so much with each claim.
+LEAST_GROWS = 1.1
+GROWTH = 4  # of a claim over the last: the first ones tell little of the steps and of the store
+# So many steps are enough where a claim is answered soon. It takes the longer the more it brings there, and that is no
+# reason to ask for more.
+MODEST, SHORT_TRIP_S = 512, 0.05
+MOST_HELD_BYTES = 64_000_000  # of the payloads of the steps that are held in advance, if they are as those claimed last
+GLANCE_S = 0.05  # how often to look, at most, whether the steps that are held will last
 SURPLUS_S = 0.25
 SHORTEST_WAIT_S = 0.001
 DUE_MARGIN_S = 0.01  # the store's clock may run a little slower than ours: a look too early would find nothing
+MOST_DOUBLINGS = 20
 MOST_DUE_TIMES = 1000  # known in advance; the others are found by looking every claim_interval
 
 
@@ -51,6 +62,13 @@ class Claimer:
         self._due_lock = threading.Lock()
         self._unanswered: tuple[str, int] | None = None
         self._round_trip_s: float | None = None
+        self._least_trip_s = math.inf
+        self._last_size = 0  # of the last claim that found something
+        self._starved = False  # whether nothing was left in the buffer when it came
+        self._payload_bytes = 1.0  # of one step
+        self._per_s = 0.0  # steps that have ended in a second, lately
+        self._looked = (0.0, 0)  # when they were counted last, and how many had ended then
+        self._in_vain = 0  # looks since the last step
         # Whether a freed slot should claim at once: the queue held more than we took, or a throttle held us back.
         self.hungry = False
 
@@ -62,10 +80,11 @@ class Claimer:
             return self._config.claim_interval
         ahead = self._ahead()
         self._executor.low_water = ahead // 2
-        token, want = self._unanswered or (new_token(), min(MAX_CLAIM, self._executor.room(ahead)))
-        if want <= 0 or (want < ahead // 2 and self._executor.load()[1]):
+        token, want = self._unanswered or (new_token(), self._executor.room(ahead))
+        buffered = self._executor.load()[1]
+        if want <= 0 or (want < ahead // 2 and buffered):
             self.hungry = True
-            return self._patience_s() if self._executor.load()[1] else self._config.claim_interval
+            return max(GLANCE_S, (self._round_trip_s or 0.0) / 2) if buffered else self._config.claim_interval
         caps = self._gates.caps(self._executor.held_by_task)
         self._forget_due()
         steps = self._claim(token, want, caps)
@@ -91,7 +110,7 @@ class Claimer:
 
     def _pause_s(self) -> float:
         """After a claim that found nothing: until something may have changed that nobody tells this loop of."""
-        waits = [jittered(self._config.claim_interval)]
+        waits = [self.widened_s()]
         with self._due_lock:
             waits += [due - self._clock.monotonic() for due in self._due[:1]]
         opens_in_s = self._gates.opens_in_s()
@@ -99,17 +118,33 @@ class Claimer:
             waits.append(opens_in_s)
         return max(SHORTEST_WAIT_S, min(waits))
 
+    def widened_s(self) -> float:
+        """How long to wait after one more look in vain: twice as long each time, up to FLEET_Q_IDLE_INTERVAL."""
+        usual_s = self._config.claim_interval
+        most_s = max(usual_s, self._config.idle_interval)
+        wait_s = min(most_s, usual_s * 2**self._in_vain)
+        self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
+        return jittered(wait_s)
+
     def _claim(self, token: str, want: int, caps: Mapping[str, int]) -> list[Step]:
         # The token is known before the claim is sent, and is asked for again until the store has answered.
         self._unanswered = (token, want)
         self._ledger.asking(token)
         sent = self._clock.monotonic()
-        steps = self._queue.claim_as(token, want, caps or None)
+        rows = self._queue.claim_rows(token, want, caps or None)
         took = self._clock.monotonic() - sent
+        steps = self._queue.steps_of(rows)
         self._unanswered = None
         self._ledger.granted(token, [step.step_id for step in steps])
         self._round_trip_s = took if self._round_trip_s is None else 0.8 * self._round_trip_s + 0.2 * took
+        self._least_trip_s = min(took, LEAST_GROWS * self._least_trip_s)
+        self._counters.claims += 1
+        self._counters.empty_claims += not rows
         if steps:
+            self._last_size = len(rows)
+            self._starved = not self._executor.load()[1]
+            self._weigh([len(row.payload) for row in rows])
+            self._in_vain = 0
             self._counters.claimed += len(steps)
             log.debug("claimed %d steps", len(steps))
             if took < self._config.lease_margin_s:
@@ -127,12 +162,34 @@ class Claimer:
         self.release(over)
 
     def _ahead(self) -> int:
-        """How many steps to hold in advance: what the slots finish during two round trips to the store."""
+        """How many steps to hold in advance: what the slots finish during a few round trips to the store."""
         run_s = self._executor.expected_run_s()
         if run_s is None or self._round_trip_s is None:
             return 0
-        finished = 2 * self._executor.capacity * self._round_trip_s / max(run_s, 1e-6)
-        return min(self._config.claim_ahead, math.floor(finished))
+        trip_s = min(self._round_trip_s, 2 * self._least_trip_s)
+        self._measure(trip_s)
+        most = self._executor.capacity / max(run_s, 1e-6)
+        finished = AHEAD_TRIPS * trip_s * most
+        if finished > MODEST:
+            # Slots may share one core, or wait for each other: so many are held only where as many have ended. Twice as
+            # many, if the slots had nothing left when the last claim came: that, too, is why fewer have ended.
+            rate = self._per_s * (2 if self._starved else 1)
+            lately = 0.0 if trip_s < SHORT_TRIP_S else AHEAD_TRIPS * trip_s * rate
+            finished = max(MODEST, min(finished, lately))
+        held = min(finished, MOST_HELD_BYTES / self._payload_bytes, GROWTH * self._last_size)
+        return min(self._config.claim_ahead, math.floor(held))
+
+    def _measure(self, trip_s: float) -> None:
+        """Count the steps that have ended, over a round trip at least."""
+        (since, before), now, ended = self._looked, self._clock.monotonic(), self._executor.stats.ended
+        if now - since >= max(GLANCE_S, trip_s):
+            self._per_s = max((ended - before) / (now - since), self._per_s / 2)
+            self._looked = (now, ended)
+
+    def _weigh(self, sizes: Sequence[int]) -> None:
+        """Take note of the payloads of a claim: at once if they are large, slowly if they are small."""
+        mean = sum(sizes) / len(sizes)
+        self._payload_bytes = max(mean, 0.8 * self._payload_bytes + 0.2 * mean, 1.0)
 
     def _release_surplus(self) -> None:
         """Steps that were to start within a moment but have not: give them to pods with free slots."""

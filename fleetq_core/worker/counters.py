@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 class Counters:
     """Each figure has one writer: the loop that sees it happen."""
 
+    claims: int = 0
+    empty_claims: int = 0
     claimed: int = 0
     completed: int = 0
     failed: int = 0

@@ -23,6 +23,8 @@ from .gates import Gates, deferral_of
 
 log = logging.getLogger(__name__)
 
+HICCUP_S = 0.1
+
 
 @dataclass(eq=False, slots=True)
 class Run:
@@ -40,6 +42,7 @@ class RunStats:
     """What the claim loop needs to know of the work."""
 
     mean_run_s: float | None = None
+    ended: int = 0
     timed_out: int = 0
     stuck: int = 0
 
@@ -125,14 +128,15 @@ class Executor:
         return sorted(((r.step, now - r.started, r.given_up) for r in runs), key=lambda item: -item[1])
 
     def expected_run_s(self) -> float | None:
-        """How long a step takes: the mean of those that finished, or longer if those that run now have taken longer."""
+        """How long a step takes: the mean of those that ended, or longer if those that run now take much longer."""
         mean = self.stats.mean_run_s
         if mean is None:
             return None
         now = self._clock.monotonic()
         with self._cond:
             so_far = sum(now - run.started for run in self._running) / max(1, len(self._running))
-        return max(mean, so_far)
+        # Any handler looks late while another thread has kept the interpreter to itself for a moment.
+        return so_far if so_far > max(2 * mean, mean + HICCUP_S) else mean
 
     def take_back(self, older_than_s: float = 0.0) -> list[Step]:
         """Take steps that have not started out of the buffer: all, if nothing was added for `older_than_s`."""
@@ -209,7 +213,7 @@ class Executor:
             if finished is not None and outcome is not None:
                 self._finish(finished, outcome)
             while not self._stopping:
-                if self._ready and len(self._running) < self.capacity and self._may_start():
+                if self._can_start():
                     run = self._begin(self._ready.popleft())
                     if run is not None:
                         return run
@@ -221,6 +225,9 @@ class Executor:
                 self._cond.wait(1.0 if self._ready else None)
                 self._idle_threads -= 1
             return None
+
+    def _can_start(self) -> bool:
+        return bool(self._ready) and len(self._running) < self.capacity and self._may_start()
 
     def _begin(self, step: Step) -> Run | None:
         if len(self._ready) == self.low_water:
@@ -252,12 +259,14 @@ class Executor:
     def _finish(self, run: Run, outcome: Outcome) -> None:
         self._running.discard(run)
         stats = self.stats
+        stats.ended += 1
         if run.given_up:
             stats.stuck = max(0, stats.stuck - 1)
             log.warning("step %s: its handler returned after its time was up; the result is dropped", run.step.step_id)
         else:
             mean = stats.mean_run_s
-            stats.mean_run_s = outcome.run_s if mean is None else mean + 0.05 * (outcome.run_s - mean)
+            weight = max(1 / stats.ended, 0.3 / self.capacity)  # all slots together may have had one bad moment
+            stats.mean_run_s = outcome.run_s if mean is None else mean + weight * (outcome.run_s - mean)
             self._on_outcome(outcome)
         if not self._ready or self._stopping:
             self._cond.notify_all()
@@ -298,9 +307,23 @@ class Executor:
             outcome = self._completed(run, await run.task.handler(run.step))
         except BaseException as exc:
             outcome = self._failed(run, exc)
+        following = self._next_async(run, outcome)
+        if following is not None:
+            following.coroutine = asyncio.create_task(self._run_async(following), name=following.step.step_id)
+
+    def _next_async(self, finished: Run, outcome: Outcome) -> Run | None:
+        """Hand in a finished run and take the next step if it is async too: that spares two changes of threads."""
         with self._cond:
-            self._finish(run, outcome)
+            self._finish(finished, outcome)
+            while not self._stopping and self._can_start():
+                task = self._tasks.find(self._ready[0].task_type)
+                if task is None or not task.is_async:
+                    break
+                run = self._begin(self._ready.popleft())
+                if run is not None:
+                    return run
             self._cond.notify()
+            return None
 
     def _cancel(self, runs: Iterable[Run]) -> None:
         for run in runs:

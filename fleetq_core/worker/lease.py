@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fleetq_core.clock import Clock
 
 
@@ -31,6 +33,10 @@ class Lease:
             self._steady_since = sent
         self._renewed = sent
         return lapsed
+
+    def end(self) -> None:
+        """Nobody honours it any more: the pod has marked itself down."""
+        self._renewed = -math.inf
 
     def is_valid(self) -> bool:
         """Whether the pod may still claim and start steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,7 +19,11 @@ from .outbox import Outbox, adopt_abandoned
 
 log = logging.getLogger(__name__)
 
-MAX_SET = 500
+MAX_SET = 4000
+SET_BYTES = 8_000_000  # of results and errors in one set
+OUTBOX_SET = 500  # of any size, from disk
+# What may wait in memory before the pod claims no more: its slots may be faster than the store takes their outcomes.
+MOST_WAITING, MOST_WAITING_BYTES = 2 * MAX_SET, 8 * SET_BYTES
 IDLE_S = 3600.0  # nothing to do until somebody pokes
 
 
@@ -31,10 +36,13 @@ class Settler:
         self._queue, self._ledger, self._counters = queue, ledger, counters
         self._linger_s = linger_s
         self._new: deque[Outcome] = deque()
+        self._new_bytes = 0
+        self._new_lock = threading.Lock()
         # Named after the incarnation: the same pod_id may run twice for a moment, and each has results of its own.
         self._outbox = Outbox(outbox_dir, f"{queue.who.pod_id}.{queue.who.incarnation[:8]}")
         self._outboxes = [self._outbox, *adopt_abandoned(outbox_dir)]
         self._turn_lock = threading.Lock()
+        self._in_hand: list[Outcome] = []  # of the statement that runs, if they came from memory
         self._linger = threading.Event()
         self.poke: Callable[[], None] = lambda: None
         self.on_clear: Callable[[], None] = lambda: None
@@ -42,7 +50,9 @@ class Settler:
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome in; it will be written soon, or kept on disk until it can be."""
-        self._new.append(outcome)
+        with self._new_lock:
+            self._new.append(outcome)
+            self._new_bytes += _size(outcome)
         self.poke()
 
     @property
@@ -52,14 +62,16 @@ class Settler:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the pod may claim: nothing waits on disk."""
+        """Whether the pod may claim: nothing waits on disk, and in memory only what a few sets will take."""
+        if len(self._new) > MOST_WAITING or self._new_bytes > MOST_WAITING_BYTES:
+            return False
         return not any(len(outbox) for outbox in self._outboxes)
 
     def run_once(self) -> float:
         """Write one set; on disk first, oldest first."""
         with self._turn_lock:
             for outbox in self._outboxes:
-                if batch := outbox.peek(MAX_SET):
+                if batch := outbox.peek(OUTBOX_SET):
                     self._write(batch)
                     outbox.drop(batch)
                     if self.is_clear:
@@ -68,14 +80,20 @@ class Settler:
                     return 0.0
             if self._new and len(self._new) < MAX_SET and self._linger_s:
                 self._linger.wait(self._linger_s)
-            batch = self._take()
+            was_clear = self.is_clear
+            batch = self._take(MAX_SET, SET_BYTES)
             if not batch:
                 return IDLE_S
+            self._in_hand = batch
             try:
                 self._write(batch)
             except StoreError:
                 self._keep(batch)
                 raise
+            finally:
+                self._in_hand = []
+            if self.is_clear and not was_clear:
+                self.on_clear()
             return 0.0 if self._new else IDLE_S
 
     def replay(self) -> None:
@@ -94,17 +112,34 @@ class Settler:
         except StoreError as exc:
             log.warning("%d outcomes stay in the outbox: %s", self.waiting, exc)
             with self._turn_lock:
-                self._keep(self._take(limit=None))
+                self._keep(self._take(math.inf, math.inf))
         return self.is_clear and not self._new
+
+    def salvage(self) -> None:
+        """Keep on disk what is in memory, and what a statement that hangs has in hand. Sent twice it is written once.
+
+        For the end of the process: it takes no turn, which the hanging statement has.
+        """
+        self._keep([*self._in_hand, *self._take(math.inf, math.inf)])
 
     def close(self) -> None:
         """Let go of the files."""
         for outbox in self._outboxes:
             outbox.close()
 
-    def _take(self, limit: int | None = MAX_SET) -> list[Outcome]:
-        count = len(self._new) if limit is None else min(limit, len(self._new))
-        return [self._new.popleft() for _ in range(count)]
+    def _take(self, most: float, most_bytes: float) -> list[Outcome]:
+        """The outcomes that have waited longest; one of them at least, however large."""
+        batch: list[Outcome] = []
+        taken = 0
+        with self._new_lock:
+            while self._new and len(batch) < most:
+                size = _size(self._new[0])
+                if batch and taken + size > most_bytes:
+                    break
+                batch.append(self._new.popleft())
+                taken += size
+            self._new_bytes -= taken
+        return batch
 
     def _keep(self, batch: Sequence[Outcome]) -> None:
         if not batch:
@@ -115,7 +150,9 @@ class Settler:
         except StoreUnavailable as exc:
             # Neither the store nor the disk takes them: memory is all there is left.
             log.error("%s; keeping %d outcomes in memory", exc, len(batch))
-            self._new.extendleft(reversed(batch))
+            with self._new_lock:
+                self._new.extendleft(reversed(batch))
+                self._new_bytes += sum(map(_size, batch))
 
     def _write(self, batch: Sequence[Outcome]) -> None:
         stands = self._queue.store.settle_steps(batch, self._queue.config.max_retries)
@@ -138,3 +175,7 @@ class Settler:
                 ]
         if delays:
             self.on_deferred(delays)
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome.result or outcome.error or "")

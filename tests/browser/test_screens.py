@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Visit = Callable[[str], Page]
 PAGES = {
     "overview": "", "steps": "steps", "submit": "new-step", "pods": "pods", "recovery": "recovery",
-    "throttles": "throttles", "audit": "audit",
+    "throttles": "throttles", "cost": "cost", "audit": "audit",
 }  # fmt: skip
 WIDTHS = (1280, 390)  # a laptop and a phone
 SCREENSHOTS = ROOT / "artifacts" / "screenshots"

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from fleetq_core.config import Config
+from fleetq_core.errors import StoreUnavailable
 from fleetq_core.leader.election import leader_of
+from fleetq_core.leader.recovery import Recovery
 from fleetq_core.model import BeatState, Identity, Outcome, RecoveryRun, Status, StepRow
 from fleetq_core.store.protocol import Recovered, RecoveryOrder
 from tests.support.clock import FakeClock
-from tests.support.stores import forget_pod
+from tests.support.stores import FaultyStore, forget_pod
 
 A, B, C = (Identity(f"pod-{x}", f"inc-{x}") for x in "abc")
 THRESHOLD = 60.0
@@ -125,6 +128,47 @@ def test_what_recovery_answers(store: Any, clock: FakeClock) -> None:
     assert [(d.step_id, d.cause, d.action, d.owner, d.retry_count) for d in done.decisions] == [
         ("s0", "orphan", "requeued", "pod-b", 1)
     ]
+
+
+def test_a_run_that_is_asked_for_again_tells_of_all_that_it_did(s: Any, clock: FakeClock) -> None:
+    """The first reply may have been lost, and there may be more to do by now."""
+    silence(s, clock, A)
+    first = recover(s).decisions
+    s.register_pod(C, {})
+    assert "s3" in {c.step_id for c in s.claim_steps(C, "t-c", 9, THRESHOLD)}
+    s.mark_down(C)
+    again = {d.step_id: d for d in recover(s).decisions}
+    assert {d.step_id: (d.cause, d.action, d.owner) for d in first} == {
+        f"s{n}": ("orphan", "requeued", "pod-b") for n in range(3)
+    }
+    assert [(x, again[x].owner, again[x].retry_count) for x in sorted(again)] == [
+        *((f"s{n}", "pod-c", 2) for n in range(3)), ("s3", "pod-c", 1)
+    ]  # fmt: skip
+
+
+def test_a_run_with_a_name_of_its_own_does_not_tell_of_another(s: Any, clock: FakeClock) -> None:
+    silence(s, clock, A)
+    recover(s)
+    assert s.recover(RecoveryOrder("run-2", A, THRESHOLD, 3, False)).decisions == ()
+
+
+def test_a_leader_that_heard_no_answer_records_what_its_run_did(store: Any, clock: FakeClock, config: Config) -> None:
+    for who in (A, B):
+        store.register_pod(who, {})
+    store.insert_steps([StepRow(f"s{n}", "echo", '{"task_type":"echo"}', 0, None) for n in range(3)])
+    store.claim_steps(B, "t", 3, THRESHOLD)
+    silence(store, clock, A)
+    lost = ["recover"]
+    deaf = FaultyStore(store, before=lambda name: False, after=lambda name: name in lost and bool(lost.pop()))
+    recovery = Recovery(deaf, A, config, clock, leads=lambda: True, holds_off=lambda: False)
+    with pytest.raises(StoreUnavailable):
+        recovery.run_once()
+    assert state(store) == ("pending", 1)  # it was done all the same
+    recovery.run_once()
+    (run,) = store.list_recovery_runs(5)
+    assert (run.total_orphans, run.resubmitted, run.finished_ts is None) == (3, 3, False)
+    assert [d.step_id for d in store.list_decisions(run.run_id)] == ["s0", "s1", "s2"]
+    assert recovery.moved["orphan"] == {"requeued": 3, "terminal": 0}
 
 
 def test_a_living_pods_steps_are_left_alone(s: Any, clock: FakeClock) -> None:
@@ -290,3 +334,75 @@ def test_two_leaders_write_one_sample(s: Any, clock: FakeClock) -> None:
     clock.advance(10)
     s.take_sample(A, 10.0, THRESHOLD)
     assert [x.completed_delta for x in s.list_samples(0, 10)] == [1, 0]
+
+
+def test_a_sample_too_soon_after_the_last_is_not_taken(store: Any, clock: FakeClock) -> None:
+    store.register_pod(A, {})
+    clock.advance(9)
+    assert store.take_sample(A, 10.0, THRESHOLD) is not None
+    clock.advance(2)  # the next interval by the clock
+    assert store.take_sample(A, 10.0, THRESHOLD) is None
+    clock.advance(8)
+    assert store.take_sample(A, 10.0, THRESHOLD) is not None
+    assert len(store.list_samples(0, 10)) == 2
+
+
+def test_a_client_takes_no_sample_though_it_is_the_oldest(store: Any, clock: FakeClock) -> None:
+    client = Identity("cli", "inc-cli", may_lead=False)
+    store.register_pod(client, {})
+    clock.advance(1)
+    store.register_pod(A, {})
+    assert store.take_sample(client, 10.0, THRESHOLD) is None
+    sample = store.take_sample(A, 10.0, THRESHOLD)
+    assert (sample.leader_pod_id, sample.pods_alive) == ("pod-a", 2)
+
+
+def test_a_sample_counts_only_the_living(store: Any, clock: FakeClock) -> None:
+    store.register_pod(B, {})
+    clock.advance(THRESHOLD + 1)
+    store.register_pod(A, {})
+    sample = store.take_sample(A, 10.0, THRESHOLD)
+    assert sample is not None
+    assert (sample.leader_pod_id, sample.pods_alive) == ("pod-a", 1)
+
+
+def test_a_sample_counts_since_the_last_one(store: Any, clock: FakeClock) -> None:
+    store.register_pod(A, {})
+    store.insert_steps([StepRow("before", "echo", '{"task_type":"echo"}', -1, None)])
+    store.take_sample(A, 10.0, THRESHOLD)
+    clock.advance(10)
+    store.beat(A, {}, THRESHOLD)
+    store.insert_steps([StepRow(f"s{n}", "echo", '{"task_type":"echo"}', 0, None) for n in range(5)])
+    store.claim_steps(A, "t", 3, THRESHOLD)
+    clock.advance(2)
+    done = [Outcome("s0", "t", Status.COMPLETED, 0.5), Outcome("s1", "t", Status.FAILED, 0.1, error="x")]
+    store.settle_steps(done, 3)
+    sample = store.take_sample(A, 10.0, THRESHOLD)
+    assert (sample.submitted_delta, sample.completed_delta, sample.failed_delta) == (5, 1, 1)
+    assert (sample.interval_s, sample.wait_p50_s, sample.run_p50_s, sample.oldest_pending_s) == (12.0, 0.0, 0.5, 12.0)
+    assert (sample.pending, sample.claimed, sample.completed, sample.failed) == (3, 1, 1, 1)
+
+
+def test_commands_are_listed_newest_first_with_their_own_answers(s: Any, clock: FakeClock) -> None:
+    for n in range(3):
+        s.insert_command(f"c{n}", "drain", "*", {}, "ann")
+        clock.advance(1)
+    for pod_id in ("pod-b", "pod-a"):
+        s.answer_command("c1", pod_id, True, "yes")
+        clock.advance(1)
+    listed = [(r.command.command_id, [a.pod_id for a in r.answers]) for r in s.list_commands(2)]
+    assert listed == [("c2", []), ("c1", ["pod-b", "pod-a"])]
+    assert [r.command.command_id for r in s.list_commands(9, ["c0", "c1", "none"])] == ["c1", "c0"]
+    assert s.list_commands(9, []) == []
+
+
+def test_purge_takes_each_kind_that_is_old(s: Any, clock: FakeClock) -> None:
+    s.take_sample(A, 10.0, THRESHOLD)
+    s.insert_command("c1", "drain", "pod-b", {}, "ann")
+    s.answer_command("c1", "pod-b", True, "yes")
+    silence(s, clock, A)
+    recover(s)
+    s.save_recovery_run(RecoveryRun("run-1", "pod-a", "cycle", clock.now(), clock.now(), 0.1, (), 3, 3, 0, 0), [])
+    clock.advance(100)
+    s.purge(clock.now(), clock.now(), 100)
+    assert (s.list_samples(0, 9), s.list_commands(9), s.list_recovery_runs(9)) == ([], [], [])

@@ -167,7 +167,7 @@ def test_a_file_of_steps_and_payloads(tmp_path: Path, queue: Queue) -> None:
     [
         (b"{", "the line: is not JSON"),
         (b"[]", "payload: must be a JSON object"),
-        (b'{"task_type": "\xff"}', "is not UTF-8 text"),
+        (b'{"task_type": "\xff"}', "the line: is not UTF-8 text"),
         (b'{"payload": {"task_type": "x"}, "prio": 1}', "prio: is not a field of a step"),
         (b'{"payload": {"task_type": "x"}, "priority": true}', "priority: must be a whole number"),
         (b'{"payload": {"task_type": "x"}, "step_id": 7}', "step_id: must be"),

@@ -174,6 +174,28 @@ def test_twenty_scrapes_cost_the_store_what_one_costs(
     assert calls == {"stats": 1, "list_pods": 1}
 
 
+def test_scrapes_of_a_fleet_at_rest_only_look(running: Runtime, api_of: ApiOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "TTL_S", 0.0)
+    store, calls = running.queue.store, Counter[str]()
+    counting = FaultyStore(store, before=lambda name: calls.update([name]) or False, after=lambda _: False)
+    api = api_of(variant(running, queue=Queue(counting, running.config)))
+    running.pod.stop()
+    me = Identity("rests", "i")
+    store.register_pod(me, {"state": "resting"})
+    store.mark_down(me)
+    for _ in range(3):
+        found = figures(api)
+        assert (found["fleetq_pods_alive"], found["fleetq_pods_resting"]) == (0, 1)
+    calls.clear()
+    figures(api)
+    assert calls == {"idle_look": 1}
+    for count in (1, 2, 3):
+        store.insert_steps([StepRow(f"new-{count}", "nobody", '{"task_type": "nobody"}', 0, 0)])
+        assert figures(api)["fleetq_steps{status=pending}"] == count
+    store.beat(me, {"state": "running"}, 60.0)
+    assert figures(api)["fleetq_pods_alive"] == 1
+
+
 def test_with_the_store_away_the_process_still_tells_of_itself(running: Runtime, api_of: ApiOf) -> None:
     away = FaultyStore(running.queue.store, before=lambda _: True, after=lambda _: False)
     found = figures(api_of(variant(running, queue=Queue(away, running.config))))

@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[2]
         ({"FLEET_Q_MAX_RETRIES": "many"}, "FLEET-Q cannot start: FLEET_Q_MAX_RETRIES='many': must be a valid integer"),
         ({"FLEET_Q_HANDLERS": "no_such"}, "FLEET-Q cannot start: FLEET_Q_HANDLERS: cannot import no_such"),
         ({"FLEET_Q_STORE": "sqlite:////dev/null/q.db"}, "FLEET-Q cannot start: cannot make the folder of the database"),
+        (
+            {"FLEET_Q_ROLE": "viewr"},
+            "FLEET-Q cannot start: FLEET_Q_ROLE='viewr': must be 'pod', 'dashboard' or 'viewer'",
+        ),
+        ({"FLEET_Q_ROLE": "viewer"}, "is not there, and a viewer makes none: start a pod on it first"),
     ],
 )
 def test_a_start_that_fails_is_one_line_and_an_exit_code(tmp_path: Path, settings: dict[str, str], said: str) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "fleetq_core" / "dashboard" / "main.py"
 PAGES = {
     "overview": "Overview", "steps": "Steps", "submit": "Submit", "pods": "Pods", "recovery": "Recovery",
-    "throttles": "Throttles", "audit": "Audit",
+    "throttles": "Throttles", "cost": "Cost", "audit": "Audit",
 }  # fmt: skip
 
 Open = Callable[[str], AppTest]

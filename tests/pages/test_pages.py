@@ -63,6 +63,7 @@ def test_an_empty_store_is_explained(running: Runtime, show: Open, name: str) ->
         "pods": "Nobody has ordered anything yet.",
         "recovery": "There are no dead letters",
         "throttles": "No living pod has a throttle.",
+        "cost": "its statements cost nothing",
         "audit": "Nobody has ordered anything yet.",
     }
     assert expected[name] in words(at)

@@ -130,6 +130,23 @@ def test_missing_heartbeats_are_seen_before_the_pod_is_dead(running: Runtime) ->
     assert (pods.life_of(pod, dead), pods.late_pods(dead)) == ("dead", [])
 
 
+def test_a_fleet_that_rests_is_well(running: Runtime) -> None:
+    eventually(lambda: running.pod.leads)
+    answer = snapshot.fleet(running).value
+    assert answer is not None
+    (pod,) = answer.pods
+    down = replace(answer, pods=(replace(pod, status="down", meta=pod.meta | {"state": "resting"}),), leader=None)
+    assert overview.attention(down) == []
+    told = {fact.label: (fact.value, fact.tone) for fact in overview.health(down, None)}
+    assert told["Pods alive"] == ("0, 1 resting", "good")
+    assert told["Leader"] == ("the fleet rests", "good")
+    (line,) = pods.pod_lines(down)
+    assert (line.life, line.state) == (["resting"], "resting")
+    stopped = replace(down, pods=(replace(pod, status="down"),))
+    assert "No pod is alive" in overview.attention(stopped)[0].text
+    assert overview.health(stopped, None)[1].tone == "bad"
+
+
 def test_an_interrupted_run_needs_somebody_for_an_hour(running: Runtime) -> None:
     answer = snapshot.fleet(running).value
     assert answer is not None

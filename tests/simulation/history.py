@@ -30,6 +30,7 @@ SOMETIMES = (
     "pod killed holding work", "leader killed", "two pods believing they lead", "start refused by self-fencing",
     "outbox replayed", "poison step ended failed", "idempotent submit", "hold-off used",
     "step handed back", "step shut out by its throttle", "claim within a cap", "type shut out of a claim",
+    "pod lay down to rest", "resting pod woke up",
 )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class World:
         self.config = Config(
             store=f"sqlite:///{folder}/none.db", data_dir=folder, pod_id="client",
             max_parallelism=self.rng.choice((2, 3, 5)), stop_grace=8.0,
+            rest_after=10.0 * (seed % 2), idle_interval=20.0,
         )  # fmt: skip
         self.model = Model(clock.now, self.config.dead_pod_threshold)
         self.latency_s = self.rng.choice((0.01, 0.05, 0.5))
@@ -498,6 +499,18 @@ class SimPod(Pod):
         self.failure = error
         self.world.seen["pod superseded"] += isinstance(error, PodSuperseded)
         self.world.at(0.0, self, partial(self.world.stop, self))
+
+    def _within(self, act: Callable[[], None], seconds: float) -> bool:
+        act()
+        return True
+
+    def _lie_down(self) -> None:
+        super()._lie_down()
+        self.world.seen["pod lay down to rest"] += 1
+
+    def _on_wake(self) -> None:
+        super()._on_wake()
+        self.world.seen["resting pod woke up"] += 1
 
     def _drain(self) -> None:
         self._draining = True

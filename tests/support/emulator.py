@@ -12,6 +12,7 @@ from typing import Any
 
 from fleetq_core.store.snowflake import SnowflakeStore
 from fleetq_core.store.snowflake_connection import SnowflakeConnection, Statement, timestamp
+from fleetq_core.store.snowflake_schema import Tables
 from tests.support.clock import FakeClock
 from tests.support.waiting import eventually
 
@@ -47,26 +48,21 @@ def _answers(port: int) -> bool:
 
 
 class ClockedConnection(SnowflakeConnection):
-    """A connection to the server with the test's time for SYSDATE()."""
+    """A connection whose statements have the test's time where they would ask for the server's."""
 
     clock: FakeClock
-    _told: tuple[Any, float] = (None, 0.0)
 
     def _execute(self, purpose: str, text: str, values: Sequence[Any]) -> tuple[int, list[tuple[Any, ...]]]:
-        now = (self._open(), self.clock.now())
-        if now != self._told:
-            at = timestamp(self.clock.now()).isoformat(" ", "microseconds")
-            super()._execute("test", f"ALTER SESSION SET FLEETQ_NOW = '{at}'", [])
-            self._told = now
-        return super()._execute(purpose, text, values)
+        now = timestamp(self.clock.now()).isoformat(" ", "microseconds")
+        return super()._execute(purpose, text.replace("SYSDATE()", f"'{now}'::TIMESTAMP_NTZ"), values)
 
 
-def open_clocked(settings: dict[str, Any], clock: FakeClock) -> SnowflakeStore:
+def open_clocked(settings: dict[str, Any], clock: FakeClock, tables: Tables = "standard") -> SnowflakeStore:
     """A store whose time is the clock's, with its tables."""
     connection = ClockedConnection(settings, "pod-a")
     connection.clock = clock
     store = SnowflakeStore(connection)
-    store.create_schema()
+    store.create_schema(tables)
     return store
 
 
@@ -79,7 +75,9 @@ def fresh(store: SnowflakeStore, clock: FakeClock) -> SnowflakeStore:
     for table, count in zip(TABLES, found, strict=True):
         if count:
             run(store, f"DELETE FROM {table}")
-    return SnowflakeStore(connection)
+    again = SnowflakeStore(connection)
+    again.tables = store.tables
+    return again
 
 
 def run(store: SnowflakeStore, sql: str) -> int:

@@ -16,12 +16,12 @@ What it changes over plain fakesnow (everything is in this one file, nothing is 
   G  PRIMARY KEY/UNIQUE/FK not enforced on standard tables (PK -> NOT NULL), enforced on HYBRID
   H  CREATE HYBRID TABLE .. INDEX, CREATE/DROP INDEX, ALTER SESSION, GRANT, CREATE WAREHOUSE accepted
   I  routes for 5.x async: /monitoring/queries//<id>, /queries/<id>/result, per-query abort, telemetry, token renewal
-  J  requestId idempotency, bounded result cache, executemany (array binding) all-or-nothing, abort-request cancels a lock wait
+  J  requestId idempotency (joins one that still runs), bounded result cache, executemany (array binding) all-or-nothing, abort-request cancels a lock wait
   L  the 65 transforms of a statement are done once for each text; SYSDATE() is what ALTER SESSION SET FLEETQ_NOW says
   K  one statement at a time per session (plain: threads sharing a connection read each other's results)
 """
 from __future__ import annotations
-import argparse, collections, contextlib, datetime as dt, decimal, functools, gzip, importlib.util, itertools, json, os, re, secrets, sys, threading, time, types, warnings
+import argparse, asyncio, collections, contextlib, datetime as dt, decimal, functools, gzip, importlib.util, itertools, json, os, re, secrets, sys, threading, time, types, warnings
 
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result.*")
 
@@ -170,6 +170,15 @@ _NOP = re.compile(r"^(CREATE\s+(OR\s+REPLACE\s+)?INDEX|DROP\s+INDEX|GRANT|REVOKE
 _ALTER_SESSION = re.compile(r"^ALTER\s+SESSION\s+(SET|UNSET)\s+(\w+)\s*(?:=\s*(.*?))?\s*;?\s*$", re.I | re.S)
 _FOR_UPDATE = re.compile(r"\bFOR\s+UPDATE(?:\s+(NOWAIT|WAIT\s+(\d+)))?\s*;?\s*$", re.I)
 _OK = "SELECT 'Statement executed successfully.' AS status"
+_SHOW_PARAMETERS = re.compile(r"^SHOW\s+PARAMETERS\s+IN\s+SESSION\s*;?\s*$", re.I)
+
+def _session_parameters(s):    # the service shows every parameter of its own; here those that were asked for, and two defaults
+    shown = {"AUTOCOMMIT": s.autocommit, "TIMEZONE": CFG.timezone} | {k: v for k, v in s.params.items() if k not in ("QUERY_TAG", "FLEETQ_NOW", "CLIENT_TELEMETRY_ENABLED")}
+    def row(name, value):
+        kind, text = ("BOOLEAN" if isinstance(value, bool) or str(value).lower() in ("true", "false") else "NUMBER" if str(value).isdigit() else "STRING"), str(value)
+        text = (text.lower() if kind == "BOOLEAN" else text).replace("'", "''")
+        return f"SELECT '{name}' AS \"key\", '{text}' AS \"value\", '' AS \"default\", 'SESSION' AS \"level\", '' AS \"description\", '{kind}' AS \"type\""
+    return " UNION ALL ".join(row(k, v) for k, v in sorted(shown.items()))
 
 def _map_error(e: Exception) -> SfError:
     m = str(e).split("\n")[0]
@@ -268,6 +277,8 @@ def _dispatch(self, s, command, params, a, k):
         return _raw(self, _OK, None, (), {})
     if _NOP.match(body):
         return _raw(self, _OK, None, (), {})
+    if _SHOW_PARAMETERS.match(body):
+        return _raw(self, _session_parameters(s), None, (), {})
     if _HYBRID.match(body):
         command = _INLINE_INDEX.sub("", _HYBRID.sub(r"\1\2", body)); self._sf_hybrid = True
     else:
@@ -393,6 +404,7 @@ class LRU(collections.OrderedDict):
         while len(self) > self.n: self.popitem(last=False)
 
 _sid = itertools.count(1001)
+_running: dict = {}                                    # requestIds that run now
 _by_request, _by_query = LRU(512), LRU(32)            # DML answers by requestId; last answers by query id
 _PREFIX = re.compile(r"^(?:\d{6} \([0-9A-Z]{5}\): )+")
 
@@ -415,8 +427,16 @@ async def login(request):
 async def query(request):
     rid = request.query_params.get("requestId")
     rid = rid and (request.headers.get("Authorization"), rid)
+    while rid in _running:                                  # client retry of a request that still runs: join it
+        await _running[rid].wait()
     if rid and rid in _by_request:                          # client retry of a request we already ran
         return JSONResponse(_by_request[rid])
+    if not rid: return await _query(request, rid)
+    _running[rid] = asyncio.Event()
+    try: return await _query(request, rid)
+    finally: _running.pop(rid).set()
+
+async def _query(request, rid):
     raw = await request.body()                              # starlette caches it for fakesnow
     if request.headers.get("Content-Encoding") == "gzip": raw = gzip.decompress(raw)
     binds = (json.loads(raw).get("bindings") or {}).values()
@@ -465,8 +485,10 @@ async def abort(request):                                   # client timeout / c
         with contextlib.suppress(Exception): c._duck_conn.interrupt()
     return await ok(request)
 
-async def token(request):
-    return JSONResponse({"data": {"sessionToken": fss.to_token(request), "masterToken": secrets.token_urlsafe(16), "validityInSecondsST": 3600, "validityInSecondsMT": 14400, "sessionId": 1}, "success": True})
+async def token(request):                                   # a renewed session goes on under the token it had
+    raw = await request.body()
+    if request.headers.get("Content-Encoding") == "gzip": raw = gzip.decompress(raw)
+    return JSONResponse({"data": {"sessionToken": json.loads(raw)["oldSessionToken"], "masterToken": secrets.token_urlsafe(16), "validityInSecondsST": 3600, "validityInSecondsMT": 14400, "sessionId": 1}, "success": True})
 
 async def ok(request): return JSONResponse({"data": None, "code": None, "message": None, "success": True})
 
@@ -495,4 +517,5 @@ if __name__ == "__main__":
     if o.until_eof:                                         # whoever started us is gone: leave too, however it went
         threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     setup(o.db_path, idle_tx=o.idle_tx, lock_timeout=o.lock_timeout, timezone=o.timezone, enforce_pk=o.enforce_pk)
-    uvicorn.run(app, host="127.0.0.1", port=o.port, log_level="info" if o.access_log else "warning", access_log=o.access_log)
+    from server_faults import FaultLayer                     # what tests break on purpose
+    uvicorn.run(FaultLayer(app), host="127.0.0.1", port=o.port, log_level="info" if o.access_log else "warning", access_log=o.access_log)

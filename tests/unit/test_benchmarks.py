@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from benchmarks import contestants, harness, throttle_simulation, throttle_threads
+from benchmarks import (
+    contestants,
+    harness,
+    slow_store,
+    snowflake_fleet,
+    snowflake_sets,
+    throttle_simulation,
+    throttle_threads,
+)
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.throttle_simulation import FLEET, POD, Case
+from fleetq_core.config import Config
+from fleetq_core.model import Identity, Outcome, Status
 from fleetq_core.playground.scenario import Mode, Scenario
+from fleetq_core.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +61,68 @@ def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_every_benchmark_is_a_module_of_its_own() -> None:
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} >= set(BENCHMARKS)
+
+
+# -- a slow store and Snowflake ---------------------------------------------------------------------------------------
+
+
+def test_a_slow_store_waits_for_as_many_statements_as_snowflake_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(slow_store, "pause", waited.append)
+    slow = cast(Store, slow_store.SlowStore(store, 0.2))
+
+    def took(call: Callable[[], object]) -> float:
+        waited.clear()
+        call()
+        return sum(waited)
+
+    me = Identity("pod-a", "inc-a")
+    large = [Outcome(f"s{n}", "t", Status.COMPLETED, 0.1, "x" * 1000) for n in range(600)]
+    assert took(lambda: slow.register_pod(me, {})) == pytest.approx(0.4)
+    assert took(lambda: slow.claim_steps(me, "t", 5, 60.0)) == pytest.approx(0.4)
+    assert took(lambda: slow.claim_steps(me, "u", 5, 60.0)) == pytest.approx(0.6)  # it looks first, after an empty one
+    assert took(lambda: slow.settle_steps(large[:10], 3)) == pytest.approx(0.2)
+    assert took(lambda: slow.settle_steps(large, 3)) == pytest.approx(0.4)  # more than one statement's values
+
+
+@pytest.mark.parametrize("kind", slow_store.KINDS)
+def test_the_busy_share_of_a_pod_is_measured(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_store, "LEAST_WARM_UP_S", 0.3)
+    found = slow_store.busy_share(tmp_path, kind, 0.005, 0.05, 0.5)
+    assert 0 < found["busy"] <= 1.01
+    assert found["slots"] == Config(max_parallelism=slow_store.MAX_PARALLELISM).capacity
+    assert 0 < found["rate"] <= 1.1 * found["slots"] / 0.05
+    assert found["held"] >= found["slots"] / 2
+
+
+@pytest.mark.slow
+def test_a_fleet_on_snowflake_is_counted() -> None:
+    found = snowflake_fleet.drain(2, 60, 0.0)
+    assert found["twice"] == 0
+    assert found["claims"] >= 2
+    assert found["empty claims"] <= found["claims"]
+    assert found["statements for 1,000"] >= 1000 * (1 + 2 + 1) / 60  # one submit, one claim, one settle at least
+    assert found["all statements"] > 60 * found["statements for 1,000"] / 1000  # beats
+
+
+@pytest.mark.slow
+def test_sets_on_snowflake_are_compared(snowflake_settings: dict[str, Any]) -> None:
+    report = harness.Report("sets")
+    bench = snowflake_sets.Bench(snowflake_settings | {"schema": "BENCHMARK_SETS"})
+    bench.compare(report, 300, "2 kB", 1)
+    bench.close()
+    assert [figure.value for figure in report.figures[:3]] == [2, 2, 1]  # 600 kB are two requests in either form
+
+
+def test_bound_rows_go_in_sets_as_long_as_one_json_value_may_be() -> None:
+    steps = snowflake_sets._steps(500, 2_000)
+    sets = list(snowflake_sets._array_sets(steps))
+    assert [row for rows in sets for row in rows] == steps
+    lengths = [sum(len(str(value)) for row in rows for value in row) for rows in sets]
+    assert all(0.9 * snowflake_sets.MOST_JSON < length <= snowflake_sets.MOST_JSON for length in lengths[:-1])
+    assert len(sets) == 3
 
 
 # -- throttles --------------------------------------------------------------------------------------------------------

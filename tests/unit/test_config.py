@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fleetq_core.config import Config, load_config, variable_of
+from fleetq_core.config import DEFAULT_SQLITE, Config, load_config, variable_of
 from fleetq_core.connect import connect
+from fleetq_core.connections_file import folder
 from fleetq_core.errors import ConfigError
+from fleetq_core.sign_in import told
 
 # The names and defaults of the specification.
 SPECIFIED = {
@@ -26,6 +28,10 @@ SPECIFIED = {
 }
 SECRET = "hunter2-correct-horse"
 NUMERIC_SECRET = 123456789
+SECRETS = (
+    "api_key", "snowflake_password", "snowflake_token", "snowflake_private_key_raw", "snowflake_private_key_file_pwd",
+    "snowflake_oauth_client_secret",
+)  # fmt: skip
 NUMBER, WHOLE = "must be a valid number", "must be a valid integer"
 FINITE = "must be a finite number"
 
@@ -54,8 +60,9 @@ def test_the_defaults_are_those_of_the_specification() -> None:
 def test_every_variable_of_the_specification_is_read() -> None:
     environ = dict.fromkeys(SPECIFIED, "1") | {"FLEET_Q_POD_ID": "pod-001"}
     environ |= {f"SNOWFLAKE_{x}": x.lower() for x in ("ACCOUNT", "USER", "PASSWORD", "DATABASE", "SCHEMA", "WAREHOUSE")}
+    environ |= {"FLEET_Q_HEARTBEAT_INTERVAL": "0.5"}
     config = load(**environ)
-    assert {getattr(config, name.removeprefix("FLEET_Q_").lower()) for name in SPECIFIED} == {1}
+    assert [getattr(config, name.removeprefix("FLEET_Q_").lower()) for name in SPECIFIED] == [0.5, 1, 1, 1, 1, 1, 1]
     assert config.pod_id == "pod-001"
     assert (config.snowflake_account, config.snowflake_user, config.snowflake_database) == (
         "account",
@@ -69,7 +76,8 @@ def test_every_variable_of_the_specification_is_read() -> None:
 
 @pytest.mark.parametrize("name", [x for x in Config.model_fields if x.endswith(("_interval", "_threshold"))])
 def test_intervals_and_thresholds_may_be_fractions(name: str) -> None:
-    assert getattr(load(**{variable_of(name): "0.25"}), name) == 0.25
+    short = {"FLEET_Q_HEARTBEAT_INTERVAL": "0.1", "FLEET_Q_CLAIM_INTERVAL": "0.1"}  # the others must fit to them
+    assert getattr(load(**short | {variable_of(name): "0.25"}), name) == 0.25
 
 
 def test_an_empty_value_means_the_default() -> None:
@@ -189,7 +197,7 @@ def bad_seconds() -> list[tuple[str, str, str]]:
         ("FLEET_Q_MAX_RETRIES", "-1", "must be greater than or equal to 0"),
         ("FLEET_Q_MAX_RETRIES", "1001", "must be less than or equal to 1000"),
         ("FLEET_Q_CLAIM_AHEAD", "-1", "must be greater than or equal to 0"),
-        ("FLEET_Q_CLAIM_AHEAD", "10001", "must be less than or equal to 10000"),
+        ("FLEET_Q_CLAIM_AHEAD", "100001", "must be less than or equal to 100000"),
         ("FLEET_Q_STOP_GRACE", "-0.1", "must be greater than or equal to 0"),
         ("FLEET_Q_STOP_GRACE", "nan", "must be less than or equal to 3600"),
         ("FLEET_Q_MAX_PAYLOAD_BYTES", "1023", "must be greater than or equal to 1024"),
@@ -254,7 +262,7 @@ def test_variables_of_other_programs_are_no_business_of_ours() -> None:
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["api_key", "snowflake_password", "snowflake_token"])
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_kept_but_never_printed(name: str) -> None:
     config = load(**{variable_of(name): SECRET})
     field = getattr(config, name)
@@ -271,7 +279,7 @@ def test_errors_do_not_print_secrets() -> None:
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("field", ["api_key", "snowflake_password", "snowflake_token"])
+@pytest.mark.parametrize("field", SECRETS)
 def test_a_bad_secret_is_named_and_hidden(field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(override={field: NUMERIC_SECRET})
@@ -282,11 +290,24 @@ def test_a_bad_secret_is_named_and_hidden(field: str) -> None:
 # -- doubtful values --------------------------------------------------------------------------------------------------
 
 
+# A fleet on Snowflake whose heartbeat lets the warehouse sleep in between.
+SLEEPY = {
+    "FLEET_Q_STORE": "snowflake", "SNOWFLAKE_TOKEN": "t", "SNOWFLAKE_USER": "u", "FLEET_Q_DEAD_POD_THRESHOLD": "900",
+    "FLEET_Q_HEARTBEAT_INTERVAL": "300", "FLEET_Q_RECOVERY_INTERVAL": "300", "FLEET_Q_SAMPLE_INTERVAL": "300",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
         ({"FLEET_Q_DEAD_POD_THRESHOLD": "29"}, "FLEET_Q_DEAD_POD_THRESHOLD=29 is under three heartbeats"),
         ({"FLEET_Q_HEARTBEAT_INTERVAL": "20.5"}, "(FLEET_Q_HEARTBEAT_INTERVAL=20.5)"),
+        (
+            SLEEPY | {"FLEET_Q_HEARTBEAT_INTERVAL": "119"},
+            "HEARTBEAT_INTERVAL=119 is a little more than the warehouse's",
+        ),
+        (SLEEPY | {"FLEET_Q_SAMPLE_INTERVAL": "60"}, "FLEET_Q_SAMPLE_INTERVAL=60: keeps the warehouse awake"),
+        (SLEEPY | {"FLEET_Q_RECOVERY_INTERVAL": "60"}, "FLEET_Q_RECOVERY_INTERVAL=60: keeps the warehouse awake"),
         ({"FLEET_Q_RECOVERY_INTERVAL": "601"}, "FLEET_Q_RECOVERY_INTERVAL=601 is long"),
         ({"FLEET_Q_SQLITE_SYNCHRONOUS": "normal"}, "FLEET_Q_SQLITE_SYNCHRONOUS=NORMAL may lose"),
     ],
@@ -299,6 +320,30 @@ def test_a_doubtful_value_is_legal_and_warned_of(environ: dict[str, str], named:
 def test_values_at_the_edge_are_not_warned_of() -> None:
     config = load(FLEET_Q_DEAD_POD_THRESHOLD="30", FLEET_Q_RECOVERY_INTERVAL="300", FLEET_Q_SQLITE_SYNCHRONOUS="EXTRA")
     assert config.warnings() == []
+    assert load(**SLEEPY).warnings() == []
+    assert load(**SLEEPY | {"FLEET_Q_SAMPLE_INTERVAL": "5", "FLEET_Q_REST_AFTER": "600"}).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        (
+            {"FLEET_Q_HEARTBEAT_INTERVAL": "55"},
+            "FLEET_Q_HEARTBEAT_INTERVAL=55: must be less than 55, or the pod counts",
+        ),
+        ({"FLEET_Q_DEAD_POD_THRESHOLD": "10"}, "FLEET_Q_HEARTBEAT_INTERVAL=10: must be less than 9, or"),
+        ({"FLEET_Q_IDLE_INTERVAL": "4"}, "FLEET_Q_IDLE_INTERVAL=4: must be 0 or at least FLEET_Q_CLAIM_INTERVAL=5"),
+    ],
+)
+def test_intervals_that_cannot_work_together_stop_the_start(environ: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**environ)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(problem)
+
+
+def test_intervals_that_just_fit_are_taken() -> None:
+    assert load(FLEET_Q_HEARTBEAT_INTERVAL="54.9", FLEET_Q_IDLE_INTERVAL="5").heartbeat_interval == 54.9
 
 
 # -- the choice of the store ------------------------------------------------------------------------------------------
@@ -325,6 +370,11 @@ PLACE = {"SNOWFLAKE_ACCOUNT": "acme", "SNOWFLAKE_DATABASE": "db", "SNOWFLAKE_SCH
         (PLACE | {"SNOWFLAKE_USER": "u", "SNOWFLAKE_PRIVATE_KEY_FILE": "/no/such/key"}, ["PRIVATE_KEY_FILE"]),
         (PLACE | SIGN_IN | {"SNOWFLAKE_AUTHENTICATOR": "snowflake_jwt"}, ["PRIVATE_KEY_FILE"]),
         (PLACE | SIGN_IN | {"SNOWFLAKE_AUTHENTICATOR": "OAUTH"}, ["TOKEN"]),
+        (PLACE | {"SNOWFLAKE_OAUTH_CLIENT_ID": "c"}, ["OAUTH_CLIENT_SECRET", "OAUTH_TOKEN_REQUEST_URL"]),
+        (PLACE | {"SNOWFLAKE_WORKLOAD_IDENTITY_PROVIDER": "OIDC"}, ["TOKEN"]),
+        (PLACE | {"SNOWFLAKE_WORKLOAD_IDENTITY_PROVIDER": "AZURE"}, []),
+        (PLACE | {"SNOWFLAKE_PRIVATE_KEY_RAW": "k"}, ["USER"]),
+        (PLACE | SIGN_IN | {"SNOWFLAKE_TOKEN_FILE_PATH": "/no/such", "SNOWFLAKE_AUTHENTICATOR": "SNOWFLAKE"}, []),
     ],
 )
 def test_what_the_snowflake_store_lacks_is_named_a_line_each(environ: dict[str, str], missing: list[str]) -> None:
@@ -372,12 +422,117 @@ def test_how_to_sign_in_follows_from_what_is_given(
         ("PORT", "0", "greater than or equal to 1"),
         ("PROTOCOL", "ftp", "'https' or 'http'"),
         ("AUTHENTICATOR", "externalbrowser", "must be one of SNOWFLAKE, SNOWFLAKE_JWT"),
+        ("WORKLOAD_IDENTITY_PROVIDER", "heroku", "must be one of OIDC, AWS, AZURE, GCP"),
+        ("OAUTH_TOKEN_REQUEST_URL", "http://idp.example", "https://"),
     ],
 )
 def test_a_bad_snowflake_setting_is_one_line(name: str, value: str, allowed: str) -> None:
     (line,) = problems_of(**{f"SNOWFLAKE_{name}": value})
     assert line.startswith(f"SNOWFLAKE_{name}={value!r}: ")
     assert allowed in line
+
+
+# -- a named connection -----------------------------------------------------------------------------------------------
+
+CONNECTIONS = f"""
+[pods]
+account = "acme"
+user = "svc"
+database = "FLEETQ"
+schema = "QUEUE"
+private_key_path = "/k.p8"
+private_key_passphrase = "{SECRET}"
+client_session_keep_alive = true
+port = 8443
+[people]
+account = "acme"
+authenticator = "externalbrowser"
+[spaced]
+account = "acme"
+database = "my db"
+"""
+NAMED = {"FLEET_Q_STORE": "snowflake", "SNOWFLAKE_CONNECTION_NAME": "pods"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "connections.toml"
+    path.write_text(CONNECTIONS)
+    path.chmod(0o600)
+    return tmp_path
+
+
+def test_a_named_connection_gives_the_place_and_the_way_in(home: Path) -> None:
+    config = load(**NAMED, SNOWFLAKE_HOME=str(home))
+    settings = config.snowflake_settings()
+    assert (settings["account"], settings["user"], settings["port"]) == ("acme", "svc", 8443)
+    assert (config.snowflake_database, config.snowflake_schema) == ("FLEETQ", "QUEUE")
+    assert (settings["authenticator"], settings["private_key_file"]) == ("SNOWFLAKE_JWT", "/k.p8")
+    assert settings["private_key_file_pwd"] == SECRET
+    assert SECRET not in repr(config)
+    assert "(SNOWFLAKE_PRIVATE_KEY_FILE=/k.p8, SNOWFLAKE_PRIVATE_KEY_FILE_PWD, connection 'pods')" in told(settings)
+
+
+def test_what_is_set_wins_over_the_named_connection_and_ways_in_do_not_mix(home: Path) -> None:
+    own = {"SNOWFLAKE_HOME": str(home), "SNOWFLAKE_SCHEMA": "OTHER", "SNOWFLAKE_USER": "me", "SNOWFLAKE_TOKEN": "t"}
+    settings = load(**NAMED, **own).snowflake_settings()
+    assert (settings["account"], settings["schema"], settings["user"]) == ("acme", "OTHER", "me")
+    assert (settings["authenticator"], settings["token"]) == ("PROGRAMMATIC_ACCESS_TOKEN", "t")
+    assert not {"private_key_file", "private_key_file_pwd"} & set(settings)
+    passphrase = load(**NAMED, SNOWFLAKE_HOME=str(home), SNOWFLAKE_PRIVATE_KEY_FILE_PWD="own").snowflake_settings()
+    assert (passphrase["private_key_file"], passphrase["private_key_file_pwd"]) == ("/k.p8", "own")
+
+
+def test_config_toml_counts_where_there_is_no_other_file_and_a_default_name_where_no_account_is_set(
+    tmp_path: Path, home: Path
+) -> None:
+    (home / "connections.toml").rename(home / "kept")
+    (home / "config.toml").write_text('[connections.dev]\naccount = "dev"\n')
+    (home / "config.toml").chmod(0o600)
+    where = {"SNOWFLAKE_HOME": str(home), "SNOWFLAKE_DEFAULT_CONNECTION_NAME": "dev"}
+    assert load(FLEET_Q_STORE="snowflake", **where).snowflake_account == "dev"
+    assert load(SNOWFLAKE_ACCOUNT="own", **where).snowflake_account == "own"
+    assert load(**where).snowflake_account is None  # not on Snowflake
+    assert load(**where).store == DEFAULT_SQLITE
+    (home / "kept").rename(home / "connections.toml")
+    (line,) = problems_of(FLEET_Q_STORE="snowflake", **where)
+    assert "known: people, pods, spaced" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "mode", "words"),
+    [
+        ("nosuch", CONNECTIONS, 0o600, ["SNOWFLAKE_CONNECTION_NAME='nosuch'", "connections.toml", "people, pods, spaced"]),
+        ("pods", None, 0o600, ["SNOWFLAKE_CONNECTION_NAME='pods'", "connections.toml or config.toml", "known: none"]),
+        ("pods", CONNECTIONS, 0o620, ["connections.toml: others than its owner may write it; chmod 600 it"]),
+        ("pods", CONNECTIONS, 0o602, ["connections.toml: others than its owner may write it; chmod 600 it"]),
+        ("pods", f'[pods]\npassword = {SECRET}"', 0o600, ["connections.toml: is not TOML (line 2, column 12)"]),
+        ("pods", b"\xff", 0o600, ["connections.toml: is not TOML"]),
+        ("people", CONNECTIONS, 0o600, ["SNOWFLAKE_AUTHENTICATOR='externalbrowser': must be one of SNOWFLAKE,"]),
+        ("spaced", CONNECTIONS, 0o600, ["SNOWFLAKE_DATABASE='my db': must be a plain identifier"]),
+    ],
+)  # fmt: skip
+def test_a_named_connection_that_is_of_no_use_is_one_line(
+    home: Path, name: str, text: str | bytes | None, mode: int, words: list[str]
+) -> None:
+    path = home / "connections.toml"
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+    (line,) = problems_of(FLEET_Q_STORE="snowflake", SNOWFLAKE_CONNECTION_NAME=name, SNOWFLAKE_HOME=str(home))
+    assert [word for word in words if word not in line] == []
+    assert SECRET not in line
+
+
+def test_where_the_named_connections_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert folder(None) == tmp_path / ".config/snowflake"
+    (tmp_path / ".snowflake").mkdir()
+    assert folder(None) == tmp_path / ".snowflake"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert folder("~/nowhere") == tmp_path / "Library/Application Support/snowflake"
 
 
 def test_a_password_alone_is_warned_of() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from snowflake.connector.errors import DatabaseError, OperationalError, Programm
 
 from fleetq_core.errors import StoreError, StoreUnavailable
 from fleetq_core.store import snowflake_connection as driver
+from fleetq_core.store import snowflake_session, snowflake_sign_in
 from fleetq_core.store.snowflake_binds import MOST_JSON, json_sets
 from fleetq_core.store.snowflake_connection import SnowflakeConnection, Statement
 from fleetq_core.store.snowflake_errors import After, message, verdict
@@ -30,12 +32,17 @@ class FakeDriver:
         self.script: list[Any] = []
         self.connects: list[dict[str, Any]] = []
         self.executed: list[tuple[str, Any, Any]] = []
+        self.checks: list[Any] = []  # what the session's own look at its parameters was tagged with
+        self.in_force: dict[str, Any] = {}  # what the account has made of the parameters that were asked for
+        self.refuses_checks: Exception | None = None
         self.closed = 0
         self.rowcount = 1
         self._answer: Sequence[Any] = ()
+        self._network_timeout = self._socket_timeout = 0
 
     def connect(self, **settings: Any) -> FakeDriver:
         self.connects.append(settings)
+        self.parameters = dict(settings["session_parameters"])
         return self
 
     def cursor(self) -> FakeDriver:
@@ -48,11 +55,24 @@ class FakeDriver:
         pass
 
     def execute(self, text: str, values: Any = None, _statement_params: Any = None) -> None:
+        if text == "SHOW PARAMETERS IN SESSION":
+            self._check(_statement_params)
+            return
+        if (told := re.fullmatch(r"ALTER SESSION SET (\w+) = (\w+)", text)) and not self.script:
+            self.parameters[told[1]] = told[2]
         self.executed.append((text, values, _statement_params))
         answer = self.script.pop(0) if self.script else []
         if isinstance(answer, Exception):
             raise answer
         self._answer = answer
+
+    def _check(self, parameters: Any) -> None:
+        self.checks.append(parameters["QUERY_TAG"])
+        if self.refuses_checks:
+            raise self.refuses_checks
+        shown = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in
+                 (self.parameters | self.in_force).items()}  # fmt: skip
+        self._answer = [(name, value, "", "SESSION", "", "") for name, value in shown.items() if value != "None"]
 
     def fetchall(self) -> Sequence[Any]:
         return self._answer
@@ -64,7 +84,8 @@ class FakeDriver:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     made = FakeDriver()
-    monkeypatch.setattr(driver.snowflake.connector, "connect", made.connect)
+    monkeypatch.setattr(snowflake_sign_in.snowflake.connector, "connect", made.connect)
+    monkeypatch.setattr(snowflake_session, "_told", set())
     return made
 
 
@@ -185,7 +206,7 @@ def test_a_session_is_opened_late_with_its_whole_profile(db: SnowflakeConnection
     assert (settings["paramstyle"], settings["autocommit"], settings["account"]) == ("qmark", True, "a")
     assert (profile["TIMEZONE"], profile["AUTOCOMMIT"], profile["ABORT_DETACHED_QUERY"]) == ("UTC", True, True)
     assert (profile["ERROR_ON_NONDETERMINISTIC_UPDATE"], profile["ERROR_ON_NONDETERMINISTIC_MERGE"]) == (True, True)
-    assert 0 < profile["LOCK_TIMEOUT"] < profile["STATEMENT_TIMEOUT_IN_SECONDS"] < settings["network_timeout"]
+    assert 0 < profile["LOCK_TIMEOUT"] < profile["STATEMENT_TIMEOUT_IN_SECONDS"] < fake._network_timeout
     assert "READ_LATEST_WRITES" not in profile
     assert profile["QUERY_TAG"].startswith("fleetq pod-1 ")
     assert fake.executed[0][2] == {"QUERY_TAG": "fleetq pod-1 probe"}
@@ -208,19 +229,131 @@ def test_an_account_without_such_a_setting_is_used_all_the_same(
     db.rows(PROBE, {})
     fake.script = [error(1003)]
     db.use_hybrid()
+    assert db.rows(PROBE, {}) == []
     assert "does not take READ_LATEST_WRITES" in caplog.text
+
+
+# -- whether it is in force -------------------------------------------------------------------------------------------
+
+
+def test_the_parameters_are_read_back_once_after_each_sign_in(
+    db: SnowflakeConnection, fake: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    db.rows(PROBE, {})
+    db.rows(PROBE, {})
+    assert fake.checks == ["fleetq pod-1 session"]
+    fake.script = [error(390111)]
+    db.rows(PROBE, {})
+    assert len(fake.checks) == 2
+    db.use_hybrid()
+    db.rows(PROBE, {})
+    db.rows(PROBE, {})
+    assert len(fake.checks) == 3
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("name", "found"), [("AUTOCOMMIT", False), ("TIMEZONE", "America/Los_Angeles")])
+@pytest.mark.parametrize("sign_ins", [1, 2])
+def test_a_session_that_is_not_safe_is_not_used(
+    db: SnowflakeConnection, fake: FakeDriver, name: str, found: Any, sign_ins: int
+) -> None:
+    if sign_ins == 2:
+        db.rows(PROBE, {})
+        fake.script = [error(390111)]
+        before = len(fake.executed) + 1
+    else:
+        before = 0
+    fake.in_force[name] = found
+    with pytest.raises(StoreError, match=rf"has {name} = {str(found).replace('False', 'false')}, and .* was asked for"):
+        db.write(PROBE, {})
+    assert len(fake.executed) == before
+    assert db._driver is None
+    del fake.in_force[name]
     assert db.rows(PROBE, {}) == []
 
 
-def test_a_key_that_cannot_be_read_is_told_without_a_traceback(
-    db: SnowflakeConnection, monkeypatch: pytest.MonkeyPatch
+def test_another_setting_of_the_account_is_one_warning(
+    db: SnowflakeConnection, fake: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(**_: Any) -> None:
-        raise ValueError("Could not deserialize key data")
+    fake.in_force |= {"LOCK_TIMEOUT": 43200, "READ_LATEST_WRITES": False, "ABORT_DETACHED_QUERY": None}
+    db.use_hybrid()
+    db.rows(PROBE, {})
+    fake.script = [error(390111)]
+    db.rows(PROBE, {})
+    lines = sorted(record.getMessage() for record in caplog.records)
+    assert len(lines) == 3
+    assert lines[0].startswith("Snowflake does not show ABORT_DETACHED_QUERY")
+    assert "LOCK_TIMEOUT = 43200, and 10 was asked for" in lines[1]
+    assert "READ_LATEST_WRITES = false, and true was asked for" in lines[2]
+    fake.in_force["LOCK_TIMEOUT"] = 0
+    fake.script = [error(390111)]
+    db.rows(PROBE, {})
+    assert len(caplog.records) == 4
 
-    monkeypatch.setattr(driver.snowflake.connector, "connect", refuse)
-    with pytest.raises(StoreError, match="cannot sign in: ValueError: Could not deserialize"):
+
+def test_a_session_that_cannot_be_checked_is_used_with_a_warning(
+    db: SnowflakeConnection, fake: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.refuses_checks = error(3001)
+    assert db.rows(PROBE, {}) == []
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "the Snowflake session could not be checked"
+    ]
+
+
+def test_a_check_without_an_answer_is_an_outage_and_no_session(db: SnowflakeConnection, fake: FakeDriver) -> None:
+    fake.refuses_checks = error(250003)
+    with pytest.raises(StoreUnavailable):
         db.rows(PROBE, {})
+    assert db._driver is None
+    fake.refuses_checks = None
+    assert db.rows(PROBE, {}) == []
+
+
+# -- how long a role may wait -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["", "dashboard", "claim", "settle", "lead", "beat"])
+@pytest.mark.parametrize("threshold", [0.5, 3.0, 6.0, 60.0, 900.0, 86_400.0])
+def test_the_server_ends_a_statement_before_the_driver_leaves_it(role: str, threshold: float) -> None:
+    limits = snowflake_session.limits_of(role, threshold / 3)
+    assert 1 <= limits.lock_s <= limits.statement_s < limits.network_s <= 90
+    assert 1 <= limits.login_s <= 10
+    assert 1 <= limits.socket_s < limits.network_s
+
+
+def test_a_heartbeat_waits_no_longer_than_its_lease_allows_and_a_page_no_minute() -> None:
+    for threshold in (6.0, 30.0, 60.0):
+        beat = snowflake_session.limits_of("beat", threshold / 3)
+        assert beat.network_s + 2 * beat.login_s < threshold
+        assert beat.statement_s < threshold / 3
+    assert snowflake_session.limits_of("").network_s < 60
+    assert snowflake_session.limits_of("dashboard") == snowflake_session.limits_of("")
+    assert snowflake_session.limits_of("claim").statement_s == 60
+
+
+def test_each_role_asks_for_its_own_limits_and_a_heartbeat_stops_trying_sooner(fake: FakeDriver) -> None:
+    pauses: list[float] = []
+    root = SnowflakeConnection(
+        {"account": "a"}, "pod-1", patience_s=4.0, pause=pauses.append, monotonic=lambda: sum(pauses)
+    )
+    beat = root.again("beat")
+    beat.rows(PROBE, {})
+    root.again("claim").rows(PROBE, {})
+    locks = [told["session_parameters"]["LOCK_TIMEOUT"] for told in fake.connects]
+    assert locks == [2, 20]
+    fake.script = [error(625)] * 1000
+    with pytest.raises(StoreUnavailable):
+        beat.rows(PROBE, {})
+    assert 4.0 <= sum(pauses) < 4.0 + driver.RETRY_MAX_S
+
+
+def test_a_sign_in_is_given_up_sooner_than_a_statement(db: SnowflakeConnection, fake: FakeDriver) -> None:
+    """Connector 4 tries a sign-in again for as long as `network_timeout` says, whatever `login_timeout` is."""
+    db.rows(PROBE, {})
+    (settings,) = fake.connects
+    assert (settings["network_timeout"], settings["socket_timeout"], settings["login_timeout"]) == (10, 10, 10)
+    assert (fake._network_timeout, fake._socket_timeout) == (40, 15)
 
 
 # -- trying again -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from fleetq_core.model import CommandAnswer, CommandRecord, format_ts
 from fleetq_core.queue import STORE_OPERATOR
 from fleetq_core.version import VERSION
 
-from .pods import alive_pods
+from .pods import alive_pods, hearing_pods
 from .words import Fact, duration, number, plural, shortened
 
 STATES = ("refused", "open", "partly", "unheard", "done")
@@ -244,14 +244,14 @@ def _is_heard(record: CommandRecord, snap: Snapshot) -> bool:
 
 
 def _silent(record: CommandRecord, snap: Snapshot) -> list[str]:
-    """The living pods that will hear the order and have not answered."""
+    """The pods that will hear the order and have not answered."""
     command = record.command
     if not _is_heard(record, snap):
         return []
     answered = {answer.pod_id for answer in record.answers}
     return [
         pod.pod_id
-        for pod in alive_pods(snap)
+        for pod in hearing_pods(snap)
         if command.target in (ALL_PODS, pod.pod_id) and pod.birth_ts <= command.issued_ts and pod.pod_id not in answered
     ]
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import RecoveryRun, Sample, Status
+from fleetq_core.model import HourOfWork, RecoveryRun, Sample, Status
 
 from . import throttles
-from .pods import alive_pods, dead_pods, late_pods
+from .pods import alive_pods, dead_pods, fleet_rests, late_pods
 from .words import Fact, duration, number, plural
 
 OLD_PENDING_S = 300.0
 UNDER_WAY_S = 10.0
 LATELY_S = 3600.0
+HOUR_S = 3600.0
 
 Point = tuple[float, str, float]  # time, series, value
 
@@ -45,19 +46,22 @@ class RunningRow:
 def health(snap: Snapshot, problem: str | None) -> list[Fact]:
     """The health strip."""
     alive, late, silent = len(alive_pods(snap)), len(late_pods(snap)), len(dead_pods(snap))
+    resting, rests = sum(pod.rests for pod in snap.pods), fleet_rests(snap)
+    counted = ((late, "late"), (silent, "dead"), (resting, "resting"))
     age = oldest_pending_s(snap)
     dead_letters = snap.stats.dead_letters
     return [
         Fact("Store", "down" if problem else "answers", "bad" if problem else "good"),
         Fact(
             "Pods alive",
-            f"{alive}" + (f", {late} late" if late else "") + (f", {silent} dead" if silent else ""),
-            "bad" if not alive else "warn" if late or silent else "good",
+            f"{alive}" + "".join(f", {n} {word}" for n, word in counted if n),
+            "warn" if late or silent else "good" if alive or rests else "bad",
+            "Pods that rest had nothing to do: they look now and then, and beat again when there is something.",
         ),
         Fact(
             "Leader",
-            snap.leader.pod_id if snap.leader else "none",
-            "good" if snap.leader else "bad",
+            snap.leader.pod_id if snap.leader else "the fleet rests" if rests else "none",
+            "good" if snap.leader or rests else "bad",
             "The oldest living pod leads: it recovers the steps of dead pods and retries failed ones.",
         ),
         Fact(
@@ -75,12 +79,14 @@ def health(snap: Snapshot, problem: str | None) -> list[Fact]:
     ]
 
 
-def summary(snap: Snapshot, pod_id: str, pod_state: str) -> list[Fact]:
-    """What every page says about the fleet."""
+def summary(snap: Snapshot, own_pod: tuple[str, str] | None) -> list[Fact]:
+    """What every page says about the fleet; `own_pod` is the name and the state of this process's pod."""
     return [
         Fact("Pods alive", str(len(alive_pods(snap)))),
         Fact("Leader", snap.leader.pod_id if snap.leader else "none"),
-        Fact("This pod", f"{pod_id}, {pod_state}", hint="The pod inside this dashboard."),
+        Fact("This pod", f"{own_pod[0]}, {own_pod[1]}", hint="The pod inside this dashboard.")
+        if own_pod
+        else Fact("This process", "runs no pod", hint="FLEET_Q_ROLE says so; pods run elsewhere."),
     ]
 
 
@@ -90,9 +96,9 @@ def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
     stats, age = snap.stats, oldest_pending_s(snap)
     if failure:
         found.append(Attention("This dashboard's own pod has stopped after an error.", "pods", "Pods", (), failure))
-    if not alive_pods(snap):
+    if not alive_pods(snap) and not fleet_rests(snap):
         found.append(Attention("No pod is alive, so nothing will be claimed.", "pods", "See the pods"))
-    elif snap.leader is None:
+    elif snap.leader is None and alive_pods(snap):
         found.append(Attention("No pod leads, so nothing is recovered or retried.", "pods", "See the pods"))
     if stats.dead_letters:
         verb = "waits" if stats.dead_letters == 1 else "wait"
@@ -188,6 +194,25 @@ def throughput_points(samples: Iterable[Sample], width_s: float) -> list[Point]:
             count = sum(getattr(sample, f"{name}_delta") for sample in span)
             points.append((span[-1].sampled_ts, name, round(count / seconds, 3)))
     return points
+
+
+def hour_points(hours: Sequence[HourOfWork], now_ts: float) -> list[Point]:
+    """(hour, what, steps) for submitted, completed and failed; an hour in which no leader looked counts nothing."""
+    known = {hour.hour_ts: hour for hour in hours}
+    first, last = min(known, default=now_ts), now_ts // HOUR_S * HOUR_S
+    points = []
+    for n in range(int((last - first) // HOUR_S) + 1):
+        hour_ts = first + n * HOUR_S
+        for name in ("submitted", "completed", "failed"):
+            points.append((hour_ts, name, float(getattr(known.get(hour_ts), name, 0))))
+    return points
+
+
+def worst_points(hours: Iterable[HourOfWork]) -> list[Point]:
+    """(hour, what, seconds): the worst of each hour, as far as anything waited or ran in it."""
+    worst = (("oldest pending", "oldest_pending_s"), ("wait p95", "wait_p95_s"), ("run p95", "run_p95_s"))
+    found = ((hour.hour_ts, name, getattr(hour, field)) for hour in hours for name, field in worst)
+    return [(hour_ts, name, round(value, 3)) for hour_ts, name, value in found if value is not None]
 
 
 def latency_facts(samples: Sequence[Sample]) -> list[Fact]:

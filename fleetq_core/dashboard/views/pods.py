@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import CommandRecord, PodRecord, format_ts, living
+from fleetq_core.model import CommandRecord, PodRecord, format_ts, hearing, living
 
 from .words import number, shortened
 
@@ -53,6 +53,16 @@ def alive_pods(snap: Snapshot) -> list[PodRecord]:
     return living(snap.pods, snap.now_ts, snap.threshold_s)
 
 
+def hearing_pods(snap: Snapshot) -> list[PodRecord]:
+    """The pods that one may order something: those alive, and those that rest."""
+    return hearing(snap.pods, snap.now_ts, snap.threshold_s)
+
+
+def fleet_rests(snap: Snapshot) -> bool:
+    """Whether nobody is up because there is nothing to do: that is well."""
+    return not alive_pods(snap) and any(pod.rests for pod in snap.pods)
+
+
 def dead_pods(snap: Snapshot) -> list[PodRecord]:
     """Pods that are on record as up but have fallen silent: dead, and not yet recovered."""
     return [pod for pod in snap.pods if pod.status == "up" and not pod.is_alive(snap.now_ts, snap.threshold_s)]
@@ -64,15 +74,15 @@ def late_pods(snap: Snapshot) -> list[PodRecord]:
 
 
 def life_of(pod: PodRecord, snap: Snapshot) -> str:
-    """alive, late (beats are missing), dead (fell silent) or down (stopped, or declared dead and recovered)."""
+    """alive, late (beats are missing), resting, dead (fell silent), or down (stopped, or declared dead)."""
     if pod.is_alive(snap.now_ts, snap.threshold_s):
         return "late" if pod.is_late(snap.now_ts) else "alive"
-    return "dead" if pod.status == "up" else "down"
+    return "dead" if pod.status == "up" else "resting" if pod.rests else "down"
 
 
 def pod_lines(snap: Snapshot) -> list[PodLine]:
     """The pods: the living first, the leader on top."""
-    order = {"late": 0, "alive": 0, "dead": 1, "down": 2}
+    order = {"late": 0, "alive": 0, "resting": 1, "dead": 2, "down": 3}
     lines = [_pod_line(pod, snap) for pod in snap.pods]
     return sorted(lines, key=lambda line: (order[line.life[0]], not line.leader, line.birth or "", line.pod))
 
@@ -86,7 +96,7 @@ def _pod_line(pod: PodRecord, snap: Snapshot) -> PodLine:
         pod=pod.pod_id,
         life=[life],
         leader="★ leader" if snap.leader and snap.leader.incarnation == pod.incarnation else "",
-        state=str(meta.get("state", "")) if lives else _end_of(pod, snap) if life == "down" else "silent",
+        state=_state_of(pod, life, snap),
         heartbeat_age_s=round(max(0.0, snap.now_ts - pod.last_heartbeat_ts), 1),
         running=running if lives else 0,
         capacity=capacity,
@@ -102,6 +112,12 @@ def _pod_line(pod: PodRecord, snap: Snapshot) -> PodLine:
         incarnation=pod.incarnation,
         last_error=shortened(errors[-1]) if errors else None,
     )
+
+
+def _state_of(pod: PodRecord, life: str, snap: Snapshot) -> str:
+    if life == "down":
+        return _end_of(pod, snap)
+    return "silent" if life == "dead" else str(pod.meta.get("state", ""))
 
 
 def stale_refused(snap: Snapshot) -> int:

@@ -27,6 +27,11 @@ def clock(ts: float) -> str:
     return datetime.fromtimestamp(ts, UTC).strftime("%H:%M:%S")
 
 
+def day_and_hour(ts: float) -> str:
+    """`Wed 25 Nov 14:00` in UTC."""
+    return datetime.fromtimestamp(ts, UTC).strftime("%a %d %b %H:%M")
+
+
 def duration(seconds: float | None) -> str:
     """A span in one or two units, e.g. `3 min 20 s`."""
     if seconds is None:

@@ -31,48 +31,72 @@ SELECT step_id FROM step_tracker
  GROUP BY step_id HAVING COUNT(*) > 1;
 
 -- name: drop_doubles
--- Of two copies the one that has moved on stays, else the one with the smaller token: both submits agree on it.
+-- Of two copies the one that has moved on stays, else the one with the smaller token: all submits agree on it. With
+-- :token only a copy of that submit goes, without it any.
 DELETE FROM step_tracker USING (
-    SELECT DISTINCT step_id AS double_id FROM step_tracker
+    SELECT step_id AS double_id, COUNT(CASE WHEN status <> 'pending' THEN 1 END) AS moved, MIN(write_token) AS least
+      FROM step_tracker
      WHERE step_id IN (SELECT f.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:step_ids))) AS f)
-       AND write_token <> :token AND (status <> 'pending' OR write_token < :token)) AS other
- WHERE step_tracker.step_id = other.double_id AND step_tracker.write_token = :token
-   AND step_tracker.status = 'pending';
+     GROUP BY step_id HAVING COUNT(*) > 1) AS copies
+ WHERE step_tracker.step_id = copies.double_id AND step_tracker.status = 'pending'
+   AND (copies.moved > 0 OR step_tracker.write_token > copies.least)
+   AND (:token IS NULL OR step_tracker.write_token = :token);
 
 -- name: any_pending
 -- The same text each time and no clock in it: on standard tables an unchanged queue answers from the result cache,
 -- without a warehouse.
 SELECT COUNT(*) FROM step_tracker WHERE status = 'pending';
 
+-- name: best_steps
+-- What a claim may take, the best first. Only a living pod claims, and one token claims once: :held is how many it has
+-- taken so far. :caps is a JSON list of [task_type, cap]; a type whose cap is 0 is passed over. A number of steps is
+-- looked at that does not depend on how many there are.
+SELECT placed.step_id AS best_id, placed.task_type AS best_type
+  FROM (SELECT looked.step_id, looked.task_type, looked.priority, looked.created_ts, looked.most, ROW_NUMBER() OVER (
+               PARTITION BY looked.task_type
+               ORDER BY looked.priority DESC, looked.created_ts, looked.step_id) AS place
+          FROM (SELECT s.step_id, s.task_type, s.priority, s.created_ts, c.most
+                  FROM step_tracker AS s
+                 CROSS JOIN (SELECT COUNT(*) AS n FROM pod_health
+                              WHERE pod_id = :pod_id AND incarnation = :incarnation AND status = 'up'
+                                AND last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())) AS alive
+                 CROSS JOIN (SELECT COUNT(*) AS n FROM step_tracker
+                              WHERE status = 'claimed' AND incarnation = :incarnation
+                                AND claim_token = :token) AS mine
+                  LEFT JOIN (SELECT f.value[0]::VARCHAR AS task_type, f.value[1]::INTEGER AS most
+                               FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:caps))) AS f) AS c
+                    ON c.task_type = s.task_type
+                 WHERE s.status = 'pending' AND (s.due_ts IS NULL OR s.due_ts <= SYSDATE())
+                   AND alive.n > 0 AND mine.n = :held AND (c.most IS NULL OR c.most > 0)
+                 ORDER BY s.priority DESC, s.created_ts, s.step_id LIMIT :look_limit) AS looked) AS placed
+ WHERE placed.most IS NULL OR placed.place <= placed.most
+ ORDER BY placed.priority DESC, placed.created_ts, placed.step_id LIMIT :limit;
+
 -- name: claim_steps
--- Only a living pod claims, and one token claims once. :caps is a JSON list of [task_type, cap]; a type whose cap is 0
--- is passed over. A number of steps is looked at that does not depend on how many there are. By step_id and not joined:
--- should a standard table hold a step twice, both rows go the same way.
+-- Standard tables: chosen and written in one statement, which has the lock of the table anyway. By step_id and not
+-- joined: should the table hold a step twice, both rows go the same way.
 UPDATE step_tracker
    SET status = 'claimed', claimed_by = :pod_id, incarnation = :incarnation, claim_token = :token,
        claimed_ts = SYSDATE(), due_ts = NULL, last_update_ts = SYSDATE()
  WHERE status = 'pending' AND (due_ts IS NULL OR due_ts <= SYSDATE())
-   AND step_id IN (SELECT best.best_id FROM (
-       SELECT placed.step_id AS best_id
-         FROM (SELECT looked.step_id, looked.priority, looked.created_ts, looked.most, ROW_NUMBER() OVER (
-                      PARTITION BY looked.task_type
-                      ORDER BY looked.priority DESC, looked.created_ts, looked.step_id) AS place
-                 FROM (SELECT s.step_id, s.task_type, s.priority, s.created_ts, c.most
-                         FROM step_tracker AS s
-                        CROSS JOIN (SELECT COUNT(*) AS n FROM pod_health
-                                     WHERE pod_id = :pod_id AND incarnation = :incarnation AND status = 'up'
-                                       AND last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())) AS alive
-                        CROSS JOIN (SELECT COUNT(*) AS n FROM step_tracker
-                                     WHERE status = 'claimed' AND incarnation = :incarnation
-                                       AND claim_token = :token) AS mine
-                         LEFT JOIN (SELECT f.value[0]::VARCHAR AS task_type, f.value[1]::INTEGER AS most
-                                      FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:caps))) AS f) AS c
-                           ON c.task_type = s.task_type
-                        WHERE s.status = 'pending' AND (s.due_ts IS NULL OR s.due_ts <= SYSDATE())
-                          AND alive.n > 0 AND mine.n = 0 AND (c.most IS NULL OR c.most > 0)
-                        ORDER BY s.priority DESC, s.created_ts, s.step_id LIMIT :look_limit) AS looked) AS placed
-        WHERE placed.most IS NULL OR placed.place <= placed.most
-        ORDER BY placed.priority DESC, placed.created_ts, placed.step_id LIMIT :limit) AS best);
+   AND step_id IN (SELECT best.best_id FROM (/*best_steps*/) AS best);
+
+-- name: claim_chosen
+-- Hybrid tables: :ids, a JSON list, is what best_steps found, so that no row is locked but these. Every guard of
+-- best_steps that may have changed since stands here again: who comes second gets fewer rows.
+UPDATE step_tracker
+   SET status = 'claimed', claimed_by = :pod_id, incarnation = :incarnation, claim_token = :token,
+       claimed_ts = SYSDATE(), due_ts = NULL, last_update_ts = SYSDATE()
+ WHERE status = 'pending' AND (due_ts IS NULL OR due_ts <= SYSDATE())
+   AND step_id IN (SELECT chosen.chosen_id FROM (
+       SELECT told.told_id AS chosen_id
+         FROM (SELECT f.value::VARCHAR AS told_id FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:ids))) AS f) AS told
+        CROSS JOIN (SELECT COUNT(*) AS n FROM pod_health
+                     WHERE pod_id = :pod_id AND incarnation = :incarnation AND status = 'up'
+                       AND last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())) AS alive
+        CROSS JOIN (SELECT COUNT(*) AS n FROM step_tracker
+                     WHERE status = 'claimed' AND incarnation = :incarnation AND claim_token = :token) AS mine
+        WHERE alive.n > 0 AND mine.n = :held) AS chosen);
 
 -- name: read_claim
 SELECT step_id, task_type, payload, priority, retry_count, created_ts, claim_token, deferrals
@@ -215,7 +239,7 @@ UPDATE pod_health SET last_heartbeat_ts = SYSDATE(), meta = :meta, status = 'up'
 -- name: fleet_view
 -- What a beat wants to know, in one statement: rows of (kind, four texts, two times). 'own' is the pod's row with the
 -- database's time, 'leader' the leader's, 'report' a living pod that uses a throttle of the fleet, 'state' the newest
--- pauses and resumes, 'order' what the pod, or the leader, is to do.
+-- pauses and resumes, 'order' what the pod, or the leader, is to do, 'held' a token that the process has claims under.
 SELECT 'own' AS kind, incarnation AS a, NULL::VARCHAR AS b, NULL::VARCHAR AS c, NULL::VARCHAR AS d,
        NULL::VARCHAR AS e, birth_ts AS at_ts, SYSDATE() AS now_ts
   FROM pod_health WHERE pod_id = :pod_id
@@ -242,7 +266,10 @@ SELECT 'order', c.command_id, c.kind, c.target, c.args, c.issued_by, c.issued_ts
   LEFT JOIN (SELECT DISTINCT command_id FROM command_answer) AS anyone ON anyone.command_id = c.command_id
  WHERE c.issued_ts > DATEADD(second, -3600, SYSDATE())
    AND ((c.target IN ('*', :pod_id) AND own.command_id IS NULL)
-     OR (c.target = 'leader' AND anyone.command_id IS NULL));
+     OR (c.target = 'leader' AND anyone.command_id IS NULL))
+ UNION ALL
+SELECT 'held', claim_token, NULL, NULL, NULL, NULL, MIN(claimed_ts), NULL FROM step_tracker
+ WHERE status = 'claimed' AND incarnation = :incarnation GROUP BY claim_token;
 
 -- name: throttle_reports
 SELECT pod_id, meta FROM pod_health
@@ -252,6 +279,13 @@ SELECT pod_id, meta FROM pod_health
 
 -- name: mark_down
 UPDATE pod_health SET status = 'down' WHERE pod_id = :pod_id AND incarnation = :incarnation;
+
+-- name: idle_look
+-- Like any_pending the same text each time, without a clock: a fleet at rest writes nothing, so on standard tables the
+-- result cache answers, and the warehouse sleeps on.
+SELECT (SELECT COUNT(*) FROM step_tracker
+         WHERE status IN ('pending', 'claimed') OR (status = 'failed' AND retry_ts IS NOT NULL)),
+       (SELECT MAX(issued_ts) FROM command_log), (SELECT MAX(last_heartbeat_ts) FROM pod_health);
 
 -- name: list_pods
 SELECT pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta FROM pod_health
@@ -273,18 +307,15 @@ MERGE INTO command_answer USING (
       VALUES (given.new_id, given.new_pod, SYSDATE(), given.new_ok, given.new_result);
 
 -- name: list_commands
-SELECT command_id, kind, target, args, issued_by, issued_ts FROM command_log
- ORDER BY issued_ts DESC, command_id DESC LIMIT :limit;
-
--- name: get_commands
-SELECT command_id, kind, target, args, issued_by, issued_ts FROM command_log
- WHERE command_id IN (SELECT f.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:command_ids))) AS f)
- ORDER BY issued_ts DESC, command_id DESC LIMIT :limit;
-
--- name: answers_of
-SELECT command_id, pod_id, done_ts, ok, result FROM command_answer
- WHERE command_id IN (SELECT f.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:command_ids))) AS f)
- ORDER BY done_ts, pod_id;
+-- A row for each answer of each command, or one without an answer. :command_ids is a JSON list, or NULL for all.
+SELECT c.command_id, c.kind, c.target, c.args, c.issued_by, c.issued_ts,
+       a.command_id, a.pod_id, a.done_ts, a.ok, a.result
+  FROM (SELECT command_id, kind, target, args, issued_by, issued_ts FROM command_log
+         WHERE :command_ids IS NULL
+            OR command_id IN (SELECT f.value::VARCHAR FROM TABLE(FLATTEN(INPUT => PARSE_JSON(:command_ids))) AS f)
+         ORDER BY issued_ts DESC, command_id DESC LIMIT :limit) AS c
+  LEFT JOIN command_answer AS a ON a.command_id = c.command_id
+ ORDER BY c.issued_ts DESC, c.command_id DESC, a.done_ts, a.pod_id;
 
 -- name: recovery_look
 -- Most cycles find nothing to do, and cost this one statement.
@@ -423,32 +454,36 @@ SELECT step_id, cause, action, owner, retry_count, reason FROM recovery_decision
  WHERE run_id = :run_id ORDER BY cause, step_id;
 
 -- name: sample_look
-SELECT SYSDATE(),
-       (SELECT incarnation FROM pod_health
-         WHERE status = 'up' AND may_lead = 1
-           AND last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())
-         ORDER BY birth_ts, pod_id LIMIT 1),
-       (SELECT MAX(sampled_ts) FROM fleet_sample);
-
--- name: sample_counts
-SELECT SYSDATE(), COUNT(CASE WHEN status = 'pending' THEN 1 END), COUNT(CASE WHEN status = 'claimed' THEN 1 END),
-       COUNT(CASE WHEN status = 'completed' THEN 1 END), COUNT(CASE WHEN status = 'failed' THEN 1 END),
-       COUNT(CASE WHEN status = 'failed' AND retry_ts IS NULL THEN 1 END),
-       MIN(CASE WHEN status = 'pending' AND (due_ts IS NULL OR due_ts <= SYSDATE()) THEN created_ts END),
-       COUNT(CASE WHEN status = 'pending' AND due_ts > SYSDATE() THEN 1 END),
-       COUNT(CASE WHEN created_ts > :since AND created_ts <= SYSDATE() THEN 1 END),
-       COUNT(CASE WHEN status = 'completed' AND finished_ts > :since THEN 1 END),
-       COUNT(CASE WHEN status = 'failed' AND finished_ts > :since THEN 1 END)
-  FROM step_tracker;
+-- The living pods, the one that leads first among those that may, each with the last sample's time, the time since which
+-- is counted, the database's, and the counts: one statement, because most of a sample's cost is their number.
+SELECT counted.last_ts, counted.since_ts, SYSDATE(), counted.pending, counted.claimed, counted.completed,
+       counted.failed, counted.dead, counted.oldest_ts, counted.deferred, counted.submitted_since,
+       counted.completed_since, counted.failed_since,
+       p.pod_id, p.incarnation, p.status, p.birth_ts, p.last_heartbeat_ts, p.may_lead, p.meta
+  FROM pod_health AS p
+ CROSS JOIN (
+    SELECT MAX(s.last_ts) AS last_ts, MAX(s.since_ts) AS since_ts,
+           COUNT(CASE WHEN t.status = 'pending' THEN 1 END) AS pending,
+           COUNT(CASE WHEN t.status = 'claimed' THEN 1 END) AS claimed,
+           COUNT(CASE WHEN t.status = 'completed' THEN 1 END) AS completed,
+           COUNT(CASE WHEN t.status = 'failed' THEN 1 END) AS failed,
+           COUNT(CASE WHEN t.status = 'failed' AND t.retry_ts IS NULL THEN 1 END) AS dead,
+           MIN(CASE WHEN t.status = 'pending' AND (t.due_ts IS NULL OR t.due_ts <= SYSDATE())
+                    THEN t.created_ts END) AS oldest_ts,
+           COUNT(CASE WHEN t.status = 'pending' AND t.due_ts > SYSDATE() THEN 1 END) AS deferred,
+           COUNT(CASE WHEN t.created_ts > s.since_ts AND t.created_ts <= SYSDATE() THEN 1 END) AS submitted_since,
+           COUNT(CASE WHEN t.status = 'completed' AND t.finished_ts > s.since_ts THEN 1 END) AS completed_since,
+           COUNT(CASE WHEN t.status = 'failed' AND t.finished_ts > s.since_ts THEN 1 END) AS failed_since
+      FROM (SELECT MAX(sampled_ts) AS last_ts,
+                   COALESCE(MAX(sampled_ts), DATEADD(microsecond, -:interval_us, SYSDATE())) AS since_ts
+              FROM fleet_sample) AS s
+      LEFT JOIN step_tracker AS t ON 1 = 1) AS counted
+ WHERE p.status = 'up' AND p.last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())
+ ORDER BY p.birth_ts, p.pod_id;
 
 -- name: sample_times
 SELECT DATEDIFF(microsecond, created_ts, claimed_ts), run_s FROM step_tracker
  WHERE status = 'completed' AND finished_ts > :since ORDER BY finished_ts DESC LIMIT :limit;
-
--- name: living_pods
-SELECT pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta FROM pod_health
- WHERE status = 'up' AND last_heartbeat_ts > DATEADD(microsecond, -:threshold_us, SYSDATE())
- ORDER BY birth_ts, pod_id;
 
 -- name: insert_sample
 MERGE INTO fleet_sample USING (
@@ -524,6 +559,32 @@ SELECT name, pod_id, sampled_ts, max_calls, in_flight, waiting, p95_s, baseline_
 SELECT name, pod_id, incarnation, n, at_ts, limit_before, limit_after, reason, times
   FROM throttle_change WHERE at_ts >= :since AND (:throttle IS NULL OR name = :throttle)
  ORDER BY at_ts DESC, name, pod_id, n DESC LIMIT :limit;
+
+-- name: purge_look
+-- Of which kinds there may be something to purge. The deletes judge for themselves.
+SELECT 'completed' AS kind, COUNT(*) AS n FROM step_tracker
+ WHERE status = 'completed' AND finished_ts < :completed_before
+ UNION ALL
+SELECT 'failed', COUNT(*) FROM step_tracker
+ WHERE status = 'failed' AND retry_ts IS NULL AND finished_ts < :failed_before
+ UNION ALL
+SELECT 'samples', COUNT(*) FROM fleet_sample WHERE sampled_ts < :completed_before
+ UNION ALL
+SELECT 'decisions', COUNT(*) FROM recovery_run WHERE started_ts < :failed_before
+ UNION ALL
+SELECT 'runs', COUNT(*) FROM recovery_run WHERE started_ts < :failed_before
+ UNION ALL
+SELECT 'commands', COUNT(*) FROM command_log WHERE issued_ts < :failed_before
+ UNION ALL
+SELECT 'answers', COUNT(*) FROM command_answer WHERE done_ts < :failed_before
+ UNION ALL
+SELECT 'pods', COUNT(*) FROM pod_health WHERE last_heartbeat_ts < DATEADD(second, -86400, SYSDATE())
+ UNION ALL
+SELECT 'throttles', COUNT(CASE WHEN sampled_ts < :completed_before THEN 1 END) + GREATEST(COUNT(*) - 500000, 0)
+  FROM throttle_sample
+ UNION ALL
+SELECT 'changes', COUNT(CASE WHEN at_ts < :completed_before THEN 1 END) + GREATEST(COUNT(*) - 100000, 0)
+  FROM throttle_change;
 
 -- name: purge_completed
 DELETE FROM step_tracker WHERE status = 'completed' AND finished_ts < :completed_before

@@ -196,6 +196,12 @@ SELECT c.command_id, c.kind, c.target, c.args, c.issued_by, c.issued_ts
 -- name: mark_down
 UPDATE pod_health SET status = 'down' WHERE pod_id = :pod_id AND incarnation = :incarnation;
 
+-- name: idle_look
+SELECT EXISTS (SELECT 1 FROM step_tracker WHERE status = 'pending')
+    OR EXISTS (SELECT 1 FROM step_tracker WHERE status = 'claimed')
+    OR EXISTS (SELECT 1 FROM step_tracker WHERE status = 'failed' AND retry_ts IS NOT NULL),
+       (SELECT MAX(issued_ts) FROM command_log), (SELECT MAX(last_heartbeat_ts) FROM pod_health);
+
 -- name: list_pods
 SELECT pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta FROM pod_health ORDER BY birth_ts, pod_id;
 
@@ -275,6 +281,10 @@ UPDATE pod_health SET status = 'down'
          ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation
 RETURNING pod_id;
 
+-- name: moved_in_run
+-- All that a run did, for one that is asked for again. A step's history tells, whoever has claimed it since.
+SELECT step_id, retry_count, error, history FROM step_tracker WHERE recovery_run_id = :run_id ORDER BY step_id;
+
 -- name: open_recovery_run
 INSERT INTO recovery_run (run_id, leader_pod_id, trigger, started_ts, dead_pods, total_orphans, resubmitted,
                           terminal_failures, retried, held_off)
@@ -328,6 +338,11 @@ VALUES (:bucket, :sampled_ts, :interval_s, :pending, :claimed, :completed, :fail
         :completed_delta, :failed_delta, :oldest_pending_s, :pods_alive, :running, :leader_pod_id,
         :wait_p50_s, :wait_p95_s, :run_p50_s, :run_p95_s)
 ON CONFLICT (bucket) DO NOTHING;
+
+-- name: hourly_history
+SELECT CAST(sampled_ts / 3600 AS INTEGER) * 3600.0 AS hour_ts, SUM(submitted_delta), SUM(completed_delta),
+       SUM(failed_delta), MAX(oldest_pending_s), MAX(wait_p95_s), MAX(run_p95_s)
+  FROM sample WHERE sampled_ts >= :since GROUP BY hour_ts ORDER BY hour_ts;
 
 -- name: list_samples
 SELECT sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta, completed_delta, failed_delta,

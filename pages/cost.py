@@ -1,0 +1,34 @@
+"""Cost: what the fleet asks of its store by kind and pod, and what that is in warehouse time and credits."""
+
+import streamlit as st
+
+from fleetq_core.dashboard import columns, shell, tables, widgets
+from fleetq_core.dashboard.views import cost as views
+
+
+def board() -> None:
+    """The figures of the fleet, then of each kind of call and of each pod."""
+    app = shell.runtime()
+    snap = widgets.fresh(shell.fleet())
+    if snap is None:
+        return
+    own = app.meter.publication() if app.pod is None and app.meter else None  # a pod would publish it
+    cost, on_snowflake = views.cost_of(snap, own), app.config.store == "snowflake"
+    if on_snowflake:
+        widgets.tiles(views.facts(cost, snap, app.config))
+    else:
+        widgets.empty("The embedded store is a file: its statements cost nothing. Here is what is asked of it.")
+    st.subheader("By kind")
+    if not cost.kinds:
+        widgets.empty("No pod has published figures yet; they come with each heartbeat.")
+        return
+    shown = columns.COST_KINDS if on_snowflake else columns.COST_CALLS
+    tables.table(views.kind_lines(cost), shown, "Calls of the store by kind")
+    st.caption("Since each process started; reads of screens and of HTTP are of the kind dashboard.")
+    if on_snowflake:
+        st.subheader("By pod")
+        tables.table(views.pod_lines(cost, app.config), columns.COST_PODS, "The pods in the last hour")
+
+
+st.title("Cost")
+shell.live(board)
