@@ -47,6 +47,7 @@ SESSION_PROFILE: Mapping[str, Any] = {
     "TRANSACTION_ABORT_ON_ERROR": True,
     "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
     "ERROR_ON_NONDETERMINISTIC_MERGE": True,
+    "USE_CACHED_RESULT": True,  # the looks of idle pods must not wake the warehouse
     "CLIENT_SESSION_KEEP_ALIVE": False,  # a session that is idle for hours is opened anew
     "CLIENT_TELEMETRY_ENABLED": False,
 }
