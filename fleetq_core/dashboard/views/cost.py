@@ -46,7 +46,7 @@ class PodLine:
     """One pod in the last hour."""
 
     pod: str
-    statements_an_hour: float
+    statements_an_hour: int
     awake_share: float
     credits_a_day: float
 
@@ -102,7 +102,7 @@ def kind_lines(cost: FleetCost) -> list[KindLine]:
 def pod_lines(cost: FleetCost, config: Config) -> list[PodLine]:
     """The pods, the busiest first."""
     day = 24 * config.warehouse_credits
-    return [PodLine(p.pod_id, p.statements_an_hour, p.awake_share, p.awake_share * day) for p in cost.pods]
+    return [PodLine(p.pod_id, round(p.statements_an_hour), p.awake_share, p.awake_share * day) for p in cost.pods]
 
 
 def _span(low: float, high: float, form: str) -> str:
