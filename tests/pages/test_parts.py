@@ -140,6 +140,7 @@ def test_a_fleet_that_rests_is_well(running: Runtime) -> None:
     told = {fact.label: (fact.value, fact.tone) for fact in overview.health(down, None)}
     assert told["Pods alive"] == ("0, 1 resting", "good")
     assert told["Leader"] == ("the fleet rests", "good")
+    assert overview.summary(down, None)[1].value == "the fleet rests"
     (line,) = pods.pod_lines(down)
     assert (line.life, line.state) == (["resting"], "resting")
     stopped = replace(down, pods=(replace(pod, status="down"),))

@@ -83,7 +83,7 @@ def summary(snap: Snapshot, own_pod: tuple[str, str] | None) -> list[Fact]:
     """What every page says about the fleet; `own_pod` is the name and the state of this process's pod."""
     return [
         Fact("Pods alive", str(len(alive_pods(snap)))),
-        Fact("Leader", snap.leader.pod_id if snap.leader else "none"),
+        Fact("Leader", snap.leader.pod_id if snap.leader else "the fleet rests" if fleet_rests(snap) else "none"),
         Fact("This pod", f"{own_pod[0]}, {own_pod[1]}", hint="The pod inside this dashboard.")
         if own_pod
         else Fact("This process", "runs no pod", hint="FLEET_Q_ROLE says so; pods run elsewhere."),
