@@ -65,6 +65,7 @@ class Heartbeat:
         self._previous: _Moment | None = None
         self._tidied: _Moment | None = None
         self._rested = False
+        self.clock_offset_s: float | None = None  # this machine's clock minus the database's, at the last beat
 
     def register(self) -> None:
         """Take the pod's row over, for the first time or after it was purged."""
@@ -78,6 +79,8 @@ class Heartbeat:
         sent = self._clock.monotonic()
         beat = self._store.beat(self._who, meta, self._config.dead_pod_threshold)
         moment = _Moment(beat.now_ts, sent, self._clock.monotonic())
+        # As NTP reckons: the database looked at its clock halfway through the round trip (RFC 5905, section 8).
+        self.clock_offset_s = round(self._clock.now() - (moment.received - sent) / 2 - beat.now_ts, 4)
         self._must_own_its_row(beat)
         if beat.state is BeatState.MISSING:
             log.warning("this pod's row is gone from the store; registering again")

@@ -326,8 +326,49 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionFilter:
+    """Which decisions to find. None means any; `owner` is the pod that had the step."""
+
+    run_id: str | None = None
+    step_id: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """A decision with the run that took it; the times are the run's, and None where the run is not on record."""
+
+    run_id: str
+    leader_pod_id: str | None
+    started_ts: float | None
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A pod that a recovery run declared dead: it had been silent for `silent_s`."""
+
+    pod_id: str
+    incarnation: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClaims:
+    """How many steps one process has claimed, and since when it has had the oldest of them."""
+
+    pod_id: str
+    incarnation: str
+    steps: int
+    oldest_claimed_ts: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryRun:
-    """One recovery cycle of a leader that did something, or that a person asked for."""
+    """One recovery cycle of a leader that did something, or that a person asked for.
+
+    `statements` counts what the store was asked for, without the writing of this record; None: it was not counted.
+    """
 
     run_id: str
     leader_pod_id: str
@@ -341,6 +382,8 @@ class RecoveryRun:
     terminal_failures: int
     retried: int
     held_off: bool = False
+    verdicts: tuple[Verdict, ...] = ()
+    statements: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,28 +405,56 @@ class Sample:
     leader_pod_id: str | None
     wait_p50_s: float | None = None
     wait_p95_s: float | None = None
+    wait_p99_s: float | None = None
     run_p50_s: float | None = None
     run_p95_s: float | None = None
+    run_p99_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class HourOfWork:
-    """What the fleet did in the hour from `hour_ts` on, with its worst moment: the longest wait, the highest p95s."""
+class WorkSpan:
+    """What the fleet did in the span of time from `start_ts` on, of which its samples cover `seconds`.
 
-    hour_ts: float
+    `submitted`, `completed` and `failed` are counts of that span; `most_*` the most steps that were in a status at
+    once. The rest is the worst of its samples, but for the p50s, which are their mean.
+    """
+
+    start_ts: float
+    seconds: float
     submitted: int
     completed: int
     failed: int
+    most_pending: int
+    most_claimed: int
+    most_failed: int
     oldest_pending_s: float | None
+    wait_p50_s: float | None
     wait_p95_s: float | None
+    wait_p99_s: float | None
+    run_p50_s: float | None
     run_p95_s: float | None
+    run_p99_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodSample:
+    """One living pod in a sample: what it ran, how many slots it had, and how long it had been silent."""
+
+    sampled_ts: float
+    pod_id: str
+    incarnation: str
+    running: int
+    capacity: int
+    silent_s: float
+    leads: bool
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
     """How many steps are in each status, and how long the oldest pending one that may be claimed has waited.
 
-    `deferred` counts those of the pending that were handed back and are not due yet.
+    `deferred` counts those of the pending that were handed back and are not due yet, `retry_due` those of the failed
+    that the next recovery cycle retries.
     """
 
     now_ts: float
@@ -394,6 +465,7 @@ class QueueStats:
     dead_letters: int = 0
     oldest_pending_ts: float | None = None
     deferred: int = 0
+    retry_due: int = 0
 
     def by_status(self) -> dict[str, int]:
         """The counts under the specification's names."""

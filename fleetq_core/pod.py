@@ -391,6 +391,7 @@ class Pod:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "heartbeat_s": self.config.heartbeat_interval,
+            "clock_offset_s": self._heartbeat.clock_offset_s,
             "capacity": self.config.capacity,
             "max_parallelism": self.config.max_parallelism,
             "running_count": len(running),
@@ -419,5 +420,4 @@ class Pod:
             "exchanges": counters.exchanges,
             "recovered": self.recovery.moved,
             "throttles": self._throttles(),
-            "clock_ts": self._clock.now(),
         }

@@ -5,7 +5,8 @@ import streamlit as st
 from fleetq_core.dashboard import charts, columns, shell, snapshot, tables, widgets
 from fleetq_core.dashboard.views import overview as views
 
-WINDOWS = {"15 minutes": 900.0, "1 hour": 3600.0}
+RANGES = {"5 min": 300.0, "15 min": 900.0, "1 h": 3600.0, "6 h": 21_600.0, "24 h": 86_400.0, "7 d": 604_800.0}
+USUAL = "15 min"
 
 
 def board() -> None:
@@ -20,43 +21,26 @@ def board() -> None:
 
 
 def history() -> None:
-    """The charts."""
+    """The curves of the chosen range."""
     if (snap := shell.fleet().value) is None:
         return
-    seconds = WINDOWS[st.session_state.get("window") or "15 minutes"]
-    samples = views.window(snap.samples, snap.now_ts, seconds)
-    if len(samples) < 2:
-        widgets.empty("The charts begin with the second sample; the leader takes one every few seconds.")
-        return
-    widgets.as_of(samples[-1].sampled_ts)
-    left, right = st.columns(2)
-    left.caption("Steps waiting, claimed and failed")
-    with left:
-        charts.depth(views.depth_points(samples))
-    right.caption("Steps a second")
-    with right:
-        charts.throughput(views.throughput_points(samples, seconds / 90))
-    widgets.facts_grid(views.latency_facts(samples))
-
-
-def week() -> None:
-    """The same over days, by the hour."""
-    if (snap := shell.fleet().value) is None:
-        return
-    answer = snapshot.week(shell.runtime(), snap.now_ts)
+    seconds = RANGES[st.session_state.get("range") or USUAL]
+    answer = snapshot.history(shell.runtime(), snap.now_ts, seconds)
     if answer.problem:
-        widgets.problem("The days before cannot be read just now.", answer.problem)
+        widgets.problem("The past cannot be read just now; what follows may be old.", answer.problem)
     if answer.value is None:
-        widgets.empty("It begins with the first sample; each hour is the sum of its own.")
+        widgets.empty("The curves begin with the first sample; the leader takes one every few seconds.")
         return
-    widgets.as_of(answer.value.now_ts, stale=answer.problem is not None)
-    left, right = st.columns(2)
-    left.caption("Steps an hour; the last hour is under way")
-    with left:
-        charts.hours(views.hour_points(answer.value.hours, answer.value.now_ts))
-    right.caption("The worst of each hour")
-    with right:
-        charts.worst_of_hours(views.worst_points(answer.value.hours))
+    past = answer.value
+    widgets.as_of(past.now_ts, stale=answer.problem is not None)
+    for title, draw, points in (
+        ("Steps waiting, claimed and failed", charts.depth, views.depth_points(past)),
+        ("Steps a second", charts.throughput, views.throughput_points(past)),
+        ("Waiting time", charts.waits, views.wait_points(past)),
+        ("Running time", charts.runs, views.run_points(past)),
+    ):
+        st.caption(title)
+        draw(points, seconds)
 
 
 def running_now() -> None:
@@ -72,9 +56,9 @@ def running_now() -> None:
 st.title("Overview")
 shell.live(board)
 st.subheader("History")
-st.segmented_control("Window", list(WINDOWS), default="15 minutes", key="window", label_visibility="collapsed")
+st.segmented_control(
+    "Range", list(RANGES), default=USUAL, key="range", bind="query-params", required=True, label_visibility="collapsed"
+)
 shell.live(history, every_s=5.0)
-st.subheader("7 days by hour")
-shell.live(week, every_s=60.0)
 st.subheader("Running now")
 shell.live(running_now)

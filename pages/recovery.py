@@ -5,6 +5,7 @@ import streamlit as st
 from fleetq_core.dashboard import columns, finder, orders, shell, snapshot, tables, widgets
 from fleetq_core.dashboard.views import pods, steps, words
 from fleetq_core.dashboard.views import recovery as views
+from fleetq_core.model import DecisionFilter
 
 
 def runs() -> None:
@@ -23,7 +24,8 @@ def runs() -> None:
         return
     for sentence in views.run_sentences(run):
         st.text(sentence)
-    found = snapshot.decisions(shell.runtime(), run.run_id).value or []
+    answer = snapshot.decisions(shell.runtime(), DecisionFilter(run_id=run.run_id))
+    found = [record.decision for record in answer.value or []]
     if found:
         tables.table(views.decision_rows(found), columns.DECISIONS, "The decisions of this run")
     else:

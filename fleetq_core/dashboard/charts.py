@@ -15,26 +15,27 @@ from .views.overview import Point
 from .views.words import clock, day_and_hour
 
 CHART_HEIGHT = 260
+HOUR_S, DAY_S = 3600.0, 86_400.0
 
 
-def depth(points: Sequence[Point]) -> None:
-    """Steps by status over time."""
-    _draw(points, _DEPTH, "Steps that are pending, claimed or failed, over time")
+def depth(points: Sequence[Point], seconds: float) -> None:
+    """Steps by status over the last `seconds`."""
+    _draw_range(points, _DEPTH, seconds, "Steps that are pending, claimed or failed, over time")
 
 
-def throughput(points: Sequence[Point]) -> None:
-    """Steps submitted, completed and failed each second, over time."""
-    _draw(points, _THROUGHPUT, "Steps submitted, completed and failed a second, over time")
+def throughput(points: Sequence[Point], seconds: float) -> None:
+    """Steps submitted, completed and failed each second, over the last `seconds`."""
+    _draw_range(points, _THROUGHPUT, seconds, "Steps submitted, completed and failed a second, over time")
 
 
-def hours(points: Sequence[Point]) -> None:
-    """Steps submitted, completed and failed in each hour, over days."""
-    _draw(points, _HOURS, "Steps submitted, completed and failed in each hour, over days", day_and_hour)
+def waits(points: Sequence[Point], seconds: float) -> None:
+    """Percentiles of the time from submit to claim, over the last `seconds`."""
+    _draw_range(points, _PERCENTILES, seconds, "Percentiles of the time that steps waited, over time")
 
 
-def worst_of_hours(points: Sequence[Point]) -> None:
-    """The longest wait and the highest p95s of each hour, over days."""
-    _draw(points, _WORST, "The longest wait and the highest p95 of wait and run in each hour, over days", day_and_hour)
+def runs(points: Sequence[Point], seconds: float) -> None:
+    """Percentiles of the time in handlers, over the last `seconds`."""
+    _draw_range(points, _PERCENTILES, seconds, "Percentiles of the time that steps ran, over time")
 
 
 def throttle_limit(points: Sequence[Point]) -> None:
@@ -56,6 +57,16 @@ def throttle_latency(points: Sequence[Point]) -> None:
 def throttle_refusals(points: Sequence[Point]) -> None:
     """Calls refused or timed out a minute, over time."""
     _draw(points, _REFUSALS, "Calls refused and timed out a minute, over time")
+
+
+def _draw_range(points: Sequence[Point], spec: dict[str, Any], seconds: float, alt: str) -> None:
+    """With an axis that suits the range: a chart whose spec changes is drawn anew, so there are few."""
+    if seconds <= HOUR_S:
+        _draw(points, spec, alt)
+    elif seconds <= DAY_S:
+        _draw(points, _with_axis(spec, "%H:%M", 6), alt, day_and_hour)
+    else:
+        _draw(points, _with_axis(spec, "%a %d %b", "day"), alt, day_and_hour)
 
 
 def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str, written: Callable[[float], str] = clock) -> None:
@@ -103,11 +114,11 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _over_days(title: str, colours: dict[str, str]) -> dict[str, Any]:
-    """As `_spec`, with days on its axis."""
-    spec = _spec(title, colours)
-    spec["encoding"]["x"]["axis"] |= {"format": "%a %d %b", "tickCount": "day"}
-    return spec
+def _with_axis(spec: dict[str, Any], format_: str, ticks: int | str) -> dict[str, Any]:
+    """`spec` with other times on its axis."""
+    encoding = spec["encoding"]
+    x = encoding["x"] | {"axis": encoding["x"]["axis"] | {"format": format_, "tickCount": ticks}}
+    return spec | {"encoding": encoding | {"x": x}}
 
 
 def _limits(colours: dict[str, str]) -> dict[str, Any]:
@@ -135,10 +146,8 @@ _WORK = {
     "failed": STATUS_COLOURS[Status.FAILED],
 }
 _THROUGHPUT = _spec("Steps a second", _WORK)
-_HOURS = _over_days("Steps an hour", _WORK)
-_WORST = _over_days(
-    "Seconds",
-    {"oldest pending": STATUS_COLOURS[Status.PENDING], "wait p95": GREY, "run p95": STATUS_COLOURS[Status.CLAIMED]},
+_PERCENTILES = _spec(
+    "Seconds", {"p50": STATUS_COLOURS[Status.COMPLETED], "p95": AMBER, "p99": STATUS_COLOURS[Status.FAILED]}
 )
 _LIMIT = _limits({"limit": STATUS_COLOURS[Status.PENDING], "in flight": STATUS_COLOURS[Status.CLAIMED]})
 _FLEET_LIMIT = _limits(

@@ -6,9 +6,10 @@ away the last good answer stays, marked with the problem.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -16,9 +17,11 @@ from fleetq_core.errors import StoreError
 from fleetq_core.leader.election import leader_of
 from fleetq_core.model import (
     CommandRecord,
-    Decision,
-    HourOfWork,
+    DecisionFilter,
+    DecisionRecord,
+    HeldClaims,
     PodRecord,
+    PodSample,
     QueueStats,
     RecoveryRun,
     Sample,
@@ -26,6 +29,7 @@ from fleetq_core.model import (
     StepRecord,
     ThrottleChange,
     ThrottleSample,
+    WorkSpan,
 )
 from fleetq_core.runtime import Runtime
 
@@ -34,22 +38,23 @@ T = TypeVar("T")
 TTL_S = 1.5
 KEPT_S = 300.0  # answers nobody has asked for since are dropped
 SAMPLE_WINDOW_S = 3600.0
-MAX_SAMPLES = 400
 RECENT_RUNS = 50
+MOST_RUNS = 1_000  # looked back on
 RECENT_COMMANDS = 50
 DEAD_LETTERS = 100
 LATELY_S = 300.0
+MAX_SAMPLES = 400  # of the fleet, in the last LATELY_S seconds
 MAX_LATELY = 2_000  # samples of all throttles together
 MAX_THROTTLE_SAMPLES = 8_000  # of the one that is looked at
 MAX_CHANGES = 1_000
-HOUR_S, DAYS_S = 3600.0, 7 * 86_400.0
-WEEK_TTL_S = 300.0
+MOST_SPANS = 180  # of a curve: as many points as a chart of this width can show
+MAX_DECISIONS = 10_000
 RETRY_S = 10.0  # after a read that failed or found nothing, however long an answer is kept otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The fleet at `now_ts`, the database's time; `throttle_samples` are those of the last LATELY_S seconds."""
+    """The fleet at `now_ts`, the database's time; samples are those of the last LATELY_S seconds."""
 
     now_ts: float
     stats: QueueStats
@@ -70,11 +75,12 @@ class ThrottleHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class Week:
-    """The hours of the last days, oldest first, as they were at `now_ts`."""
+class History:
+    """What the fleet did up to `now_ts`, in spans of `width_s`, oldest first."""
 
     now_ts: float
-    hours: tuple[HourOfWork, ...]
+    width_s: float
+    spans: tuple[WorkSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ def _read_fleet(runtime: Runtime) -> Snapshot:
         stats=stats,
         pods=pods,
         leader=leader_of(pods, stats.now_ts, threshold_s),
-        samples=tuple(store.list_samples(stats.now_ts - SAMPLE_WINDOW_S, MAX_SAMPLES)),
+        samples=tuple(store.list_samples(stats.now_ts - LATELY_S, MAX_SAMPLES)),
         runs=tuple(store.list_recovery_runs(RECENT_RUNS)),
         threshold_s=threshold_s,
         throttle_samples=tuple(store.list_throttle_samples(stats.now_ts - LATELY_S, MAX_LATELY) if throttled else ()),
@@ -159,14 +165,35 @@ def command(runtime: Runtime, command_id: str) -> CommandRecord | None:
     return answer.value
 
 
-def week(runtime: Runtime, now_ts: float) -> Answer[Week | None]:
-    """The last seven days hour by hour, added up by the store; one read in minutes for all viewers."""
+def history(runtime: Runtime, now_ts: float, seconds: float) -> Answer[History | None]:
+    """What the fleet did in the last `seconds`, added up by the store. A long range is read seldom."""
+    width_s = span_width_s(seconds, runtime.config.sample_interval)
 
-    def read() -> Week | None:
-        hours = runtime.queue.store.hourly_history((now_ts - DAYS_S) // HOUR_S * HOUR_S)
-        return Week(now_ts, tuple(hours)) if hours else None
+    def read() -> History | None:
+        spans = runtime.queue.store.work_history((now_ts - seconds) // width_s * width_s, width_s)
+        return History(now_ts, width_s, tuple(spans)) if spans else None
 
-    return shared(runtime, "week", read, ttl_s=WEEK_TTL_S)
+    return shared(runtime, f"history:{seconds:.0f}", read, ttl_s=max(3.0, width_s / 4))
+
+
+def span_width_s(seconds: float, sample_interval_s: float) -> float:
+    """How wide the spans of a range of `seconds` are: whole samples, and no more spans than a chart can show."""
+    return max(1, math.ceil(seconds / MOST_SPANS / sample_interval_s)) * sample_interval_s
+
+
+def pod_samples(runtime: Runtime, now_ts: float, seconds: float) -> Answer[list[PodSample]]:
+    """The pods in the samples of the last `seconds`, thinned out to MOST_SPANS moments."""
+    every = round(span_width_s(seconds, runtime.config.sample_interval) / runtime.config.sample_interval)
+
+    def read() -> list[PodSample]:
+        return runtime.queue.store.list_pod_samples(now_ts - seconds, every)
+
+    return shared(runtime, f"pod_samples:{seconds:.0f}", read, ttl_s=max(5.0, every * 2.5))
+
+
+def held(runtime: Runtime) -> Answer[list[HeldClaims]]:
+    """What each process holds of claimed steps now."""
+    return shared(runtime, "held", lambda: runtime.queue.store.held_by_pod(), ttl_s=3.0)
 
 
 def dead_letters(runtime: Runtime) -> Answer[list[StepRecord]]:
@@ -175,9 +202,37 @@ def dead_letters(runtime: Runtime) -> Answer[list[StepRecord]]:
     return shared(runtime, "dead_letters", lambda: runtime.queue.find_steps(where, limit=DEAD_LETTERS))
 
 
-def decisions(runtime: Runtime, run_id: str) -> Answer[list[Decision]]:
-    """What one recovery run did."""
-    return shared(runtime, f"decisions:{run_id}", lambda: runtime.queue.store.list_decisions(run_id), ttl_s=5.0)
+def decisions(runtime: Runtime, where: DecisionFilter) -> Answer[list[DecisionRecord]]:
+    """What recovery runs decided: in one run, about one step, or about the steps of one pod."""
+    read = runtime.queue.store.find_decisions
+    return shared(runtime, f"decisions:{where}", lambda: read(where, MAX_DECISIONS), ttl_s=5.0)
+
+
+def runs(runtime: Runtime) -> Answer[list[RecoveryRun]]:
+    """The newest MOST_RUNS recovery runs, the newest first, for who looks further back than the snapshot does."""
+    return shared(runtime, "runs", lambda: runtime.queue.store.list_recovery_runs(MOST_RUNS), ttl_s=15.0)
+
+
+def run(runtime: Runtime, run_id: str) -> Answer[RecoveryRun | None]:
+    """One recovery run, however old; the value is None for an unknown id too."""
+
+    def read() -> RecoveryRun | None:
+        found = runtime.queue.store.list_recovery_runs(1, run_id)
+        return found[0] if found else None
+
+    return shared(runtime, f"run:{run_id}", read, ttl_s=5.0)
+
+
+def steps_now(runtime: Runtime, step_ids: Sequence[str]) -> Answer[list[StepRecord]]:
+    """These steps as they are now, in no particular order; those that were deleted are left out."""
+    read = runtime.queue.store.get_steps
+    return shared(runtime, f"steps_now:{hash(tuple(step_ids))}", lambda: read(step_ids), ttl_s=5.0)
+
+
+def orders(runtime: Runtime, command_ids: Sequence[str]) -> Answer[list[CommandRecord]]:
+    """Some orders with their answers so far, for whoever waits for them."""
+    read = runtime.queue.store.list_commands
+    return shared(runtime, f"orders:{','.join(command_ids)}", lambda: read(len(command_ids), command_ids), ttl_s=0.5)
 
 
 def throttle_history(runtime: Runtime, name: str) -> Answer[ThrottleHistory]:

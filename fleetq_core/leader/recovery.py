@@ -117,6 +117,8 @@ class Recovery:
             terminal_failures=actions["terminal"],
             retried=causes["failed"],
             held_off=hold_off,
+            verdicts=done.verdicts,
+            statements=done.statements,
         )
 
     @contextmanager

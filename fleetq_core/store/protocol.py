@@ -17,12 +17,15 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
-    HourOfWork,
+    DecisionFilter,
+    DecisionRecord,
+    HeldClaims,
     Identity,
     IdleLook,
     Outcome,
     PageKey,
     PodRecord,
+    PodSample,
     QueueStats,
     RecoveryRun,
     Sample,
@@ -31,6 +34,8 @@ from fleetq_core.model import (
     StepRow,
     ThrottleChange,
     ThrottleSample,
+    Verdict,
+    WorkSpan,
 )
 
 
@@ -57,7 +62,13 @@ class Recovered:
     is_leader: bool
     now_ts: float
     decisions: tuple[Decision, ...] = ()
-    dead_pods: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    statements: int | None = None
+
+    @property
+    def dead_pods(self) -> tuple[str, ...]:
+        """The names of the pods that were declared dead."""
+        return tuple(verdict.pod_id for verdict in self.verdicts)
 
 
 class ChangeSignal(Protocol):
@@ -140,6 +151,14 @@ class StepStore(Protocol):
         """Up to `limit` matching steps, newest first, continuing behind `after`."""
         ...
 
+    def find_ids(self, where: StepFilter, limit: int) -> list[str]:
+        """The ids of up to `limit` matching steps, newest first."""
+        ...
+
+    def held_by_pod(self) -> list[HeldClaims]:
+        """What each process holds of claimed steps; those that hold nothing are left out."""
+        ...
+
     def stats(self) -> QueueStats:
         """Counts by status and the age of the oldest pending step."""
         ...
@@ -199,12 +218,12 @@ class LeaderStore(Protocol):
         """Keep a finished run with its decisions. The same run_id again is a no-op."""
         ...
 
-    def list_recovery_runs(self, limit: int) -> list[RecoveryRun]:
-        """The newest runs first."""
+    def list_recovery_runs(self, limit: int, run_id: str | None = None) -> list[RecoveryRun]:
+        """The newest runs first; or just the one of that id."""
         ...
 
-    def list_decisions(self, run_id: str) -> list[Decision]:
-        """The decision for every step of one run."""
+    def find_decisions(self, where: DecisionFilter, limit: int) -> list[DecisionRecord]:
+        """Up to `limit` decisions of recovery runs, those of the newest runs first."""
         ...
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
@@ -218,8 +237,15 @@ class LeaderStore(Protocol):
         """Samples from `since_ts` on, oldest first; at most the newest `limit`."""
         ...
 
-    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
-        """The samples from `since_ts` on by the hour (UTC), oldest first; hours without a sample are left out."""
+    def work_history(self, since_ts: float, width_s: float) -> list[WorkSpan]:
+        """The samples from `since_ts` on, added up over spans of `width_s` seconds, oldest first.
+
+        Spans begin at multiples of the width; those without a sample are left out.
+        """
+        ...
+
+    def list_pod_samples(self, since_ts: float, every: int = 1) -> list[PodSample]:
+        """The pods in the samples from `since_ts` on, oldest first; of the samples only one in `every` counts."""
         ...
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:

@@ -11,14 +11,17 @@ from fleetq_core.model import (
     Command,
     CommandAnswer,
     Decision,
+    DecisionRecord,
     Identity,
     Outcome,
     PodRecord,
+    PodSample,
     QueueStats,
     RecoveryRun,
     Sample,
     Status,
     StepRecord,
+    Verdict,
 )
 
 
@@ -104,6 +107,12 @@ def pod(row: Sequence[Any]) -> PodRecord:
     return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), json.loads(meta))
 
 
+def lenient_pod(row: Sequence[Any]) -> PodRecord:
+    """A row of `list_pods` whose meta may be damaged."""
+    pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
+    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), mapping(meta))
+
+
 def command(row: Sequence[Any]) -> Command:
     """A row of command_log."""
     command_id, kind, target, args, issued_by, issued_ts = row
@@ -120,12 +129,54 @@ def recovery_run(row: Sequence[Any]) -> RecoveryRun:
     values = list(row)
     values[6] = tuple(json.loads(values[6]))
     values[11] = bool(values[11])
+    values[12] = tuple(verdicts([values[12:13]]))
     return RecoveryRun(*values)
 
 
 def recovery_run_bind(run: RecoveryRun) -> dict[str, Any]:
     """Bind values of a recovery run."""
-    return as_bind(run) | {"dead_pods": json.dumps(run.dead_pods), "held_off": int(run.held_off)}
+    told = {"held_off": int(run.held_off), "dead_pods": json.dumps(run.dead_pods)}
+    return as_bind(run) | verdicts_bind(run.verdicts) | told
+
+
+def verdicts(found: Iterable[Sequence[str | None]]) -> list[Verdict]:
+    """What recovery runs said of dead pods, by rows of `verdicts_of_run`; runs of older versions said nothing."""
+    return [Verdict(*verdict) for (text,) in found for verdict in json.loads(text or "[]")]
+
+
+def verdicts_bind(dead: Iterable[Verdict]) -> dict[str, str]:
+    """Bind values that tell of dead pods: their names, and why."""
+    told = [(v.pod_id, v.incarnation, round(v.silent_s, 3)) for v in dead]
+    return {"dead_pods": json.dumps([pod_id for pod_id, *_ in told]), "verdicts": json.dumps(told)}
+
+
+def decision_record(row: Sequence[Any]) -> DecisionRecord:
+    """A row of `find_decisions`."""
+    run_id, leader_pod_id, started_ts, *decision = row
+    return DecisionRecord(run_id, leader_pod_id, started_ts, Decision(*decision))
+
+
+def seen_pods(pods: Iterable[PodRecord], now_ts: float) -> str:
+    """The pods of a sample as JSON text: [pod_id, incarnation, running, capacity, silent_s] each."""
+    told = [
+        (pod.pod_id, pod.incarnation, _count(pod.meta.get("running_count")), _count(pod.meta.get("capacity")),
+         round(max(0.0, now_ts - pod.last_heartbeat_ts), 1))
+        for pod in pods
+    ]  # fmt: skip
+    return json.dumps(told)
+
+
+def pod_samples(row: Sequence[Any]) -> list[PodSample]:
+    """A row of `list_pod_samples`: a sample's time, its leader and what `seen_pods` made of its pods."""
+    sampled_ts, leader_pod_id, told = row
+    return [
+        PodSample(sampled_ts, pod_id, incarnation, running, capacity, silent_s, pod_id == leader_pod_id)
+        for pod_id, incarnation, running, capacity, silent_s in json.loads(told)
+    ]
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
 def as_bind(value: Any) -> dict[str, Any]:
@@ -156,8 +207,10 @@ def sample(
         leader_pod_id=None,
         wait_p50_s=_quantile(waits, 0.5),
         wait_p95_s=_quantile(waits, 0.95),
+        wait_p99_s=_quantile(waits, 0.99),
         run_p50_s=_quantile(runs, 0.5),
         run_p95_s=_quantile(runs, 0.95),
+        run_p99_s=_quantile(runs, 0.99),
     )
 
 

@@ -23,12 +23,15 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
-    HourOfWork,
+    DecisionFilter,
+    DecisionRecord,
+    HeldClaims,
     Identity,
     IdleLook,
     Outcome,
     PageKey,
     PodRecord,
+    PodSample,
     QueueStats,
     RecoveryRun,
     Sample,
@@ -38,6 +41,8 @@ from fleetq_core.model import (
     StepRow,
     ThrottleChange,
     ThrottleSample,
+    Verdict,
+    WorkSpan,
 )
 
 from . import rows, snowflake_history, snowflake_schema
@@ -47,7 +52,7 @@ from .snowflake_binds import DIALECT, json_sets
 from .snowflake_connection import SnowflakeConnection, Statement, timestamp
 from .snowpark import SessionKeeper
 from .statements import load_statements
-from .step_filter import conditions
+from .step_filter import conditions, decision_conditions
 
 SQL = load_statements("snowflake.sql")
 SQL["claim_steps"] = SQL["claim_steps"].replace("/*best_steps*/", "\n" + SQL["best_steps"])
@@ -79,9 +84,11 @@ class SnowflakeStore:
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
     def create_schema(self, tables: snowflake_schema.Tables | None = None) -> None:
-        """Create the tables if they are missing. Meant for an operator, once; pods only check."""
-        if self._version() is None:
-            for text in snowflake_schema.statements(tables or "standard"):
+        """Create the tables if they are missing, or add what older ones lack. For an operator; pods only check."""
+        found = self._version()
+        if found is None or found[0] < snowflake_schema.VERSION:
+            kind = snowflake_schema.kind_of(found[1]) if found else tables or "standard"
+            for text in snowflake_schema.statements(kind):
                 self._db.write(Statement.of("schema", text), {})
         self.check_schema()
         if tables not in (None, self.tables):
@@ -97,10 +104,12 @@ class SnowflakeStore:
             raise StoreError("this Snowflake schema has no FLEET-Q tables: run `fleetq schema --apply`")
         version, tables = found
         if version != snowflake_schema.VERSION:
+            older = version < snowflake_schema.VERSION
             raise SchemaMismatch(
                 f"the tables on Snowflake have version {version}, this program knows {snowflake_schema.VERSION}: "
-                "run the same FLEET-Q everywhere, or give this one a schema of its own in SNOWFLAKE_SCHEMA"
-            )
+                + ("stop the pods of the older FLEET-Q and run `fleetq schema --apply`" if older else
+                   "run the same FLEET-Q everywhere, or give this one a schema of its own in SNOWFLAKE_SCHEMA")
+            )  # fmt: skip
         self.tables = tables
         if tables == "hybrid":
             self._db.use_hybrid()
@@ -288,9 +297,17 @@ class SnowflakeStore:
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
-        chosen, bind = conditions(where, after, DIALECT)
-        statement = Statement.of("find_steps", SQL["find_steps"].replace("/*where*/", chosen))
-        return rows.steps(self._db.rows(statement, bind | {"limit": limit}))
+        return rows.steps(self._found("find_steps", conditions(where, after, DIALECT), limit))
+
+    def find_ids(self, where: StepFilter, limit: int) -> list[str]:
+        return [row[0] for row in self._found("find_ids", conditions(where, None, DIALECT), limit)]
+
+    def _found(self, name: str, chosen: tuple[str, dict[str, Any]], limit: int) -> list[tuple[Any, ...]]:
+        condition, bind = chosen
+        return self._db.rows(Statement.of(name, SQL[name].replace("/*where*/", condition)), bind | {"limit": limit})
+
+    def held_by_pod(self) -> list[HeldClaims]:
+        return [HeldClaims(*row) for row in self._rows("held_by_pod")]
 
     def stats(self) -> QueueStats:
         return QueueStats(*self._rows("stats")[0])
@@ -351,6 +368,7 @@ class SnowflakeStore:
     # -- leader -------------------------------------------------------------------------------------------------------
 
     def recover(self, order: RecoveryOrder) -> Recovered:
+        ran_before = self._db.statements
         silence_us = _FOREVER_US if order.hold_off else _us(order.threshold_s)
         bind = {"incarnation": order.leader.incarnation, "threshold_us": _us(order.threshold_s)}
         look = self._rows("recovery_look", threshold_us=bind["threshold_us"], silence_us=silence_us)[0]
@@ -360,19 +378,23 @@ class SnowflakeStore:
         run = bind | {"run_id": order.run_id, "limit": order.limit}
         # Asked again, the run tells of what it did the first time too: that reply was lost.
         again, self._last_run = order.run_id == self._last_run, order.run_id
-        moved, dead = 0, list[str]()
+        moved, dead = 0, list[Verdict]()
         if orphans:
             moved += self._write("recover_orphans", **run, silence_us=silence_us, max_retries=order.max_retries)
         if due:
             moved += self._write("retry_failed", **run)
         if silent:
-            dead = [row[0] for row in self._rows("silent_pods", silence_us=silence_us)]
+            dead = [Verdict(*row) for row in self._rows("silent_pods", silence_us=silence_us)]
             dead = dead if self._write("bury_dead_pods", **bind, silence_us=silence_us) else []
         found = self._rows("moved_in_run", run_id=order.run_id) if again else []
+        if again:
+            dead += rows.verdicts(self._rows("verdicts_of_run", run_id=order.run_id))
         if moved or dead or found:
-            self._write("open_recovery_run", run_id=order.run_id, pod_id=order.leader.pod_id)
+            opened = {"run_id": order.run_id, "pod_id": order.leader.pod_id} | rows.verdicts_bind(dead)
+            self._write("open_recovery_run", **opened)
         found = self._rows("moved_in_run", run_id=order.run_id) if moved else found
-        return Recovered(True, now, tuple(rows.decisions(order.run_id, found)), tuple(dead))
+        statements = self._db.statements - ran_before
+        return Recovered(True, now, tuple(rows.decisions(order.run_id, found)), tuple(dead), statements)
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
         finished = None if run.finished_ts is None else timestamp(run.finished_ts)
@@ -382,16 +404,16 @@ class SnowflakeStore:
         for _, text in json_sets(told):
             self._write("save_decisions", run_id=run.run_id, decisions=text)
 
-    def list_recovery_runs(self, limit: int) -> list[RecoveryRun]:
-        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit)]
+    def list_recovery_runs(self, limit: int, run_id: str | None = None) -> list[RecoveryRun]:
+        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit, run_id=run_id)]
 
-    def list_decisions(self, run_id: str) -> list[Decision]:
-        return [Decision(*row) for row in self._rows("list_decisions", run_id=run_id)]
+    def find_decisions(self, where: DecisionFilter, limit: int) -> list[DecisionRecord]:
+        return [rows.decision_record(row) for row in self._found("find_decisions", decision_conditions(where), limit)]
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
         bind = {"threshold_us": _us(threshold_s), "interval_us": _us(interval_s)}
         found = self._rows("sample_look", **bind)
-        pods = [_lenient_pod(row[_SAMPLE_COUNTS:]) for row in found]
+        pods = [rows.lenient_pod(row[_SAMPLE_COUNTS:]) for row in found]
         if next((pod.incarnation for pod in pods if pod.may_lead), None) != leader.incarnation:
             return None
         last, since, now, *counts = found[0][:_SAMPLE_COUNTS]
@@ -407,7 +429,8 @@ class SnowflakeStore:
         )  # fmt: skip
         sample = replace(sample, leader_pod_id=leader.pod_id)
         bucket = int(now // interval_s)
-        taken = rows.as_bind(sample) | {"sampled_ts": timestamp(now)}
+        seen = rows.seen_pods([pod for pod in pods if pod.may_lead], now)
+        taken = rows.as_bind(sample) | {"sampled_ts": timestamp(now), "pods": seen}
         changed = self._write("insert_sample", bucket=bucket, **taken)
         self._tell_throttles(bucket, now, leader, pods)
         return sample if changed else None
@@ -429,8 +452,12 @@ class SnowflakeStore:
         found = self._rows("list_samples", since=timestamp(since_ts), limit=limit)
         return [Sample(*row) for row in reversed(found)]
 
-    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
-        return snowflake_history.hourly_history(self._db, self._snowpark, since_ts)
+    def work_history(self, since_ts: float, width_s: float) -> list[WorkSpan]:
+        return snowflake_history.work_history(self._db, self._snowpark, since_ts, width_s)
+
+    def list_pod_samples(self, since_ts: float, every: int = 1) -> list[PodSample]:
+        found = self._rows("list_pod_samples", since=timestamp(since_ts), every=every)
+        return [pod for row in found for pod in rows.pod_samples(row)]
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
         found = self._rows("list_throttle_samples", since=timestamp(since_ts), limit=limit, throttle=name)
@@ -498,9 +525,3 @@ def _beat(who: Identity, state: BeatState, own: Sequence[Any], view: Sequence[Se
         throttle_plans=plans if isinstance(plans, dict) else {},
         throttles_reported=leads and bool(by_kind["report"]),
     )
-
-
-def _lenient_pod(row: Sequence[Any]) -> PodRecord:
-    """A row of `list_pods` whose meta may be damaged."""
-    pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
-    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), rows.mapping(meta))

@@ -87,6 +87,7 @@ class SnowflakeConnection:
     ) -> None:
         self.settings, self.pod_id, self.role, self.patience_s = settings, pod_id, role, patience_s
         self.hybrid = False
+        self.statements = 0  # that were sent, repeats included
         self._pause, self._monotonic = pause, monotonic
         self._lock = threading.RLock()
         self._driver: Any = None
@@ -148,6 +149,7 @@ class SnowflakeConnection:
             attempt, signed_in = 0, False
             while True:
                 started = self._monotonic()
+                self.statements += 1
                 try:
                     changed, found = work()
                     ran(self._monotonic() - started, max(changed, len(found)), attempt, awake=not cached)

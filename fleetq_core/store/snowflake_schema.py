@@ -7,7 +7,7 @@ from typing import Literal
 
 from .statements import read_sql
 
-VERSION = 3
+VERSION = 4
 Tables = Literal["standard", "hybrid"]
 
 
@@ -20,6 +20,11 @@ def text(tables: Tables) -> str:
     head = "-- FLEET-Q on Snowflake: tables and data dictionary, hybrid-table form. docs/snowflake.md has the grants."
     body = body.replace("/*HYBRID*/", "HYBRID").replace("--hybrid ,", ",").replace("/*kind*/ 'standard'", "'hybrid'")
     return f"{head}\n\n{body}"
+
+
+def kind_of(tables: str) -> Tables:
+    """The kind of tables that are there, by what they say of themselves."""
+    return "hybrid" if tables == "hybrid" else "standard"
 
 
 def statements(tables: Tables) -> list[str]:

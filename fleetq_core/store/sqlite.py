@@ -17,12 +17,15 @@ from fleetq_core.model import (
     ClaimedRow,
     CommandRecord,
     Decision,
-    HourOfWork,
+    DecisionFilter,
+    DecisionRecord,
+    HeldClaims,
     Identity,
     IdleLook,
     Outcome,
     PageKey,
     PodRecord,
+    PodSample,
     QueueStats,
     RecoveryRun,
     Sample,
@@ -32,6 +35,9 @@ from fleetq_core.model import (
     StepRow,
     ThrottleChange,
     ThrottleSample,
+    Verdict,
+    WorkSpan,
+    living,
 )
 
 from . import rows, sqlite_schema
@@ -39,7 +45,7 @@ from .protocol import ChangeSignal, Recovered, RecoveryOrder, Store
 from .sqlite_connection import SqliteConnection
 from .sqlite_signal import change_signal
 from .statements import load_statements
-from .step_filter import Dialect, conditions
+from .step_filter import Dialect, conditions, decision_conditions
 
 SQL = load_statements("sqlite.sql")
 _STATUS_INDEX = {
@@ -209,12 +215,21 @@ class SqliteStore:
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
+        return rows.steps(self._found("find_steps", where, limit, after))
+
+    def find_ids(self, where: StepFilter, limit: int) -> list[str]:
+        return [row[0] for row in self._found("find_ids", where, limit, None)]
+
+    def _found(self, name: str, where: StepFilter, limit: int, after: PageKey | None) -> list[Any]:
         chosen, bind = conditions(where, after, _DIALECT)
         status = Status.FAILED if where.dead_letters else where.status
         index = _STATUS_INDEX.get(status, "") if status else ""
-        sql = SQL["find_steps"].replace("/*index*/", index).replace("/*where*/", chosen)
+        sql = SQL[name].replace("/*index*/", index).replace("/*where*/", chosen)
         with self._db.read() as db:
-            return rows.steps(db.execute(sql, {**bind, "limit": limit}).fetchall())
+            return db.execute(sql, {**bind, "limit": limit}).fetchall()
+
+    def held_by_pod(self) -> list[HeldClaims]:
+        return [HeldClaims(*row) for row in self._rows("held_by_pod")]
 
     def stats(self) -> QueueStats:
         now = self._clock.now()
@@ -302,17 +317,20 @@ class SqliteStore:
             found = db.execute(SQL["recover_orphans"], bind).fetchall()
             found += db.execute(SQL["retry_failed"], bind).fetchall()
             moved = [Decision(*row) for row in found]
-            dead = db.execute(SQL["bury_dead_pods"], bind).fetchall()
+            dead = [Verdict(*row) for row in sorted(db.execute(SQL["bury_dead_pods"], bind).fetchall())]
             if again:
+                dead += rows.verdicts(db.execute(SQL["verdicts_of_run"], bind).fetchall())
                 moved = rows.decisions(order.run_id, db.execute(SQL["moved_in_run"], bind).fetchall())
             if moved or dead:
                 # In the same transaction: a leader that dies right after this leaves an unfinished run to be seen.
-                db.execute(SQL["open_recovery_run"], bind)
+                db.execute(SQL["open_recovery_run"], bind | rows.verdicts_bind(dead))
+            statements = 4 + 2 * again + bool(moved or dead)
         return Recovered(
             is_leader=leader is not None and leader[0] == order.leader.incarnation,
             now_ts=now,
             decisions=tuple(moved),
-            dead_pods=tuple(sorted(row[0] for row in dead)),
+            verdicts=tuple(dead),
+            statements=statements,
         )
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
@@ -323,11 +341,14 @@ class SqliteStore:
                 [(run.run_id, d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions],
             )
 
-    def list_recovery_runs(self, limit: int) -> list[RecoveryRun]:
-        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit)]
+    def list_recovery_runs(self, limit: int, run_id: str | None = None) -> list[RecoveryRun]:
+        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit, run_id=run_id)]
 
-    def list_decisions(self, run_id: str) -> list[Decision]:
-        return [Decision(*row) for row in self._rows("list_decisions", run_id=run_id)]
+    def find_decisions(self, where: DecisionFilter, limit: int) -> list[DecisionRecord]:
+        chosen, bind = decision_conditions(where)
+        with self._db.read() as db:
+            found = db.execute(SQL["find_decisions"].replace("/*where*/", chosen), {**bind, "limit": limit}).fetchall()
+        return [rows.decision_record(row) for row in found]
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
         now = self._clock.now()
@@ -341,8 +362,10 @@ class SqliteStore:
         sample = rows.sample(now, since, self.stats(), deltas, times)
         sample = replace(sample, leader_pod_id=found[0][1])
         bind = {"bucket": int(now // interval_s), "now": now, "threshold": threshold_s, **rows.identity(leader)}
+        pods = living(map(rows.lenient_pod, self._rows("list_pods")), now, threshold_s)
         with self._db.write() as db:
-            changed = db.execute(SQL["insert_sample"], bind | rows.as_bind(sample)).rowcount
+            taken = rows.as_bind(sample) | {"pods": rows.seen_pods(pods, now)}
+            changed = db.execute(SQL["insert_sample"], bind | taken).rowcount
             db.execute(SQL["insert_throttle_samples"], bind)
             db.execute(SQL["insert_throttle_changes"], bind)
             db.execute(SQL["insert_throttle_plans"], bind)
@@ -351,8 +374,12 @@ class SqliteStore:
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
         return [Sample(*row) for row in reversed(self._rows("list_samples", since=since_ts, limit=limit))]
 
-    def hourly_history(self, since_ts: float) -> list[HourOfWork]:
-        return [HourOfWork(*row) for row in self._rows("hourly_history", since=since_ts)]
+    def work_history(self, since_ts: float, width_s: float) -> list[WorkSpan]:
+        return [WorkSpan(*row) for row in self._rows("work_history", since=since_ts, width=float(width_s))]
+
+    def list_pod_samples(self, since_ts: float, every: int = 1) -> list[PodSample]:
+        found = self._rows("list_pod_samples", since=since_ts, every=every)
+        return [pod for row in found for pod in rows.pod_samples(row)]
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
         found = self._rows("list_throttle_samples", since=since_ts, limit=limit, throttle=name)

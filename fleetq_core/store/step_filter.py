@@ -1,4 +1,4 @@
-"""Between the questions of the model and the SQL of `find_steps`, for either kind of store."""
+"""Between the questions of the model and the SQL that finds steps and decisions, for either kind of store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fleetq_core.model import PageKey, StepFilter
+from fleetq_core.model import DecisionFilter, PageKey, StepFilter
 
 _SEARCHED = ("step_id", "payload", "COALESCE(error, '')")
 
@@ -48,3 +48,9 @@ def conditions(where: StepFilter, after: PageKey | None, dialect: Dialect) -> tu
         parts.append(dialect.before)
         bind |= {"after_ts": dialect.moment(after.created_ts), "after_id": after.step_id}
     return " AND ".join(parts), bind
+
+
+def decision_conditions(where: DecisionFilter) -> tuple[str, dict[str, Any]]:
+    """The WHERE of `find_decisions` with its values."""
+    bind = {name: value for name in ("run_id", "step_id", "owner") if (value := getattr(where, name)) is not None}
+    return " AND ".join(["1 = 1", *(f"d.{name} = :{name}" for name in bind)]), bind

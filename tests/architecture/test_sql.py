@@ -51,7 +51,7 @@ def test_every_statement_is_used_and_every_used_one_exists() -> None:
     source = (ROOT / "fleetq_core/store/sqlite.py").read_text()
     kinds = re.search(r"kinds = \((.*?)\)", source, re.DOTALL).group(1)
     purges = {f"purge_{kind}" for kind in re.findall(r'"(\w+)"', kinds)}
-    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\()"(\w+)"', source)) | purges
+    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\(|_found\()"(\w+)"', source)) | purges
     assert used == set(SQL)
 
 
@@ -78,7 +78,7 @@ def test_every_statement_for_snowflake_is_used_and_every_used_one_exists() -> No
     source = (ROOT / "fleetq_core/store/snowflake.py").read_text()
     kinds = re.search(r"kinds = \((.*?)\)", source, re.DOTALL).group(1)
     purges = {f"purge_{kind}" for kind in re.findall(r'"(\w+)"', kinds)}
-    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\(|_move\()\s*"(\w+)"', source)) | purges
+    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\(|_move\(|_found\()\s*"(\w+)"', source)) | purges
     assert used == set(SNOWFLAKE)
 
 

@@ -10,7 +10,7 @@ from fleetq_core.config import Config
 from fleetq_core.errors import StoreUnavailable
 from fleetq_core.leader.election import leader_of
 from fleetq_core.leader.recovery import Recovery
-from fleetq_core.model import BeatState, Identity, Outcome, RecoveryRun, Status, StepRow
+from fleetq_core.model import BeatState, DecisionFilter, Identity, Outcome, RecoveryRun, Status, StepRow
 from fleetq_core.store.protocol import Recovered, RecoveryOrder
 from tests.support.clock import FakeClock
 from tests.support.stores import FaultyStore, forget_pod
@@ -125,6 +125,9 @@ def test_what_recovery_answers(store: Any, clock: FakeClock) -> None:
     silence(store, clock, A)
     done = recover(store)
     assert (done.is_leader, done.dead_pods) == (True, ("pod-b",))
+    assert [(v.pod_id, v.incarnation, round(v.silent_s)) for v in done.verdicts] == [("pod-b", "inc-b", 65)]
+    assert done.statements is not None
+    assert done.statements >= 4
     assert [(d.step_id, d.cause, d.action, d.owner, d.retry_count) for d in done.decisions] == [
         ("s0", "orphan", "requeued", "pod-b", 1)
     ]
@@ -167,8 +170,52 @@ def test_a_leader_that_heard_no_answer_records_what_its_run_did(store: Any, cloc
     recovery.run_once()
     (run,) = store.list_recovery_runs(5)
     assert (run.total_orphans, run.resubmitted, run.finished_ts is None) == (3, 3, False)
-    assert [d.step_id for d in store.list_decisions(run.run_id)] == ["s0", "s1", "s2"]
+    assert [verdict.pod_id for verdict in run.verdicts] == ["pod-b"]  # the first try buried it, and nobody heard
+    found = store.find_decisions(DecisionFilter(run_id=run.run_id), 10)
+    assert [record.decision.step_id for record in found] == ["s0", "s1", "s2"]
     assert recovery.moved["orphan"] == {"requeued": 3, "terminal": 0}
+
+
+def test_decisions_are_found_by_run_by_step_and_by_owner(s: Any, clock: FakeClock, config: Config) -> None:
+    silence(s, clock, A)
+    recovery = Recovery(s, A, config, clock, leads=lambda: True, holds_off=lambda: False)
+    recovery.run_once()
+    s.register_pod(C, {})
+    s.claim_steps(C, "t-c", 1, THRESHOLD)
+    s.mark_down(C)
+    clock.advance(1)
+    recovery.run_once()
+    second, first = s.list_recovery_runs(5)
+
+    def found(limit: int = 10, **where: str) -> list[tuple[str, str]]:
+        return [(r.run_id, r.decision.step_id) for r in s.find_decisions(DecisionFilter(**where), limit)]
+
+    assert found(run_id=first.run_id) == [(first.run_id, f"s{n}") for n in range(3)]
+    assert found(owner="pod-c") == [(second.run_id, "s0")]
+    assert found(step_id="s0") == [(second.run_id, "s0"), (first.run_id, "s0")]
+    assert found(step_id="s0", owner="pod-b") == [(first.run_id, "s0")]
+    assert (found(step_id="nobody"), len(found(limit=2))) == ([], 2)
+    record = s.find_decisions(DecisionFilter(step_id="s0"), 1)[0]
+    assert (record.leader_pod_id, record.started_ts) == ("pod-a", second.started_ts)
+
+
+def test_a_recorded_run_tells_why_its_pods_were_dead(s: Any, clock: FakeClock, config: Config) -> None:
+    silence(s, clock, A)
+    Recovery(s, A, config, clock, leads=lambda: True, holds_off=lambda: False).run_once()
+    (run,) = s.list_recovery_runs(5)
+    assert [(v.pod_id, v.incarnation, round(v.silent_s)) for v in run.verdicts] == [("pod-b", "inc-b", 66)]
+    assert run.dead_pods == ("pod-b",)
+    assert run.statements is not None
+    assert run.statements >= 4
+
+
+def test_what_each_process_holds(s: Any, clock: FakeClock) -> None:
+    before = clock.now()
+    s.register_pod(C, {})
+    clock.advance(5)
+    assert s.claim_steps(C, "t-c", 9, THRESHOLD)
+    held = {(h.pod_id, h.incarnation): (h.steps, h.oldest_claimed_ts - before) for h in s.held_by_pod()}
+    assert held == {("pod-b", "inc-b"): (3, pytest.approx(0.0, abs=0.1)), ("pod-c", "inc-c"): (1, pytest.approx(5.0))}
 
 
 def test_a_living_pods_steps_are_left_alone(s: Any, clock: FakeClock) -> None:
@@ -278,6 +325,15 @@ def test_a_run_is_kept_with_its_decisions(s: Any, clock: FakeClock) -> None:
     assert s.list_recovery_runs(5) == [run]
     s.save_recovery_run(RecoveryRun("run-1", "x", "x", 0, 0, 0, (), 0, 0, 0, 0), [])
     assert s.list_recovery_runs(5) == [run]
+
+
+def test_an_old_run_is_found_by_its_id(s: Any, clock: FakeClock) -> None:
+    runs = [RecoveryRun(f"run-{n}", "pod-a", "cycle", 1.0 + n, 2.0, 0.1, (), 0, 0, 0, 0) for n in range(3)]
+    for run in runs:
+        s.save_recovery_run(run, [])
+    assert s.list_recovery_runs(1) == [runs[2]]
+    assert s.list_recovery_runs(1, "run-0") == [runs[0]]
+    assert s.list_recovery_runs(1, "run-9") == []
 
 
 # -- commands and samples ---------------------------------------------------------------------------------------------

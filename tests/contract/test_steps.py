@@ -250,6 +250,8 @@ def test_filters(s: Any, clock: FakeClock) -> None:
     assert find(text="' OR 1=1 --") == []
     assert find(created_from=clock.now() - 1) == ["late"]
     assert find(created_until=clock.now() - 1) == ["a", "b", "c_%"]
+    assert s.find_ids(StepFilter(status=Status.PENDING), 2) == ["late", "c_%"]
+    assert s.find_ids(StepFilter(dead_letters=True), 10) == []
 
 
 def test_stats_count_dead_letters_and_the_oldest(s: Any, clock: FakeClock) -> None:
@@ -259,6 +261,9 @@ def test_stats_count_dead_letters_and_the_oldest(s: Any, clock: FakeClock) -> No
     s.settle_steps([failed("a", "t1", None), failed("b", "t1", 5.0)], 3)
     stats = s.stats()
     assert (stats.pending, stats.failed, stats.dead_letters, stats.oldest_pending_ts) == (1, 2, 1, born)
+    assert stats.retry_due == 0
+    clock.advance(5)
+    assert s.stats().retry_due == 1
 
 
 def test_purge_deletes_old_finished_steps_and_nothing_else(s: Any, clock: FakeClock) -> None:

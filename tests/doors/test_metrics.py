@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from fleetq_core import metrics
 from fleetq_core.errors import StoreUnavailable
-from fleetq_core.model import Identity, Outcome, Status, StepRow
+from fleetq_core.model import DecisionFilter, Identity, Outcome, Status, StepRow
 from fleetq_core.queue import Queue
 from fleetq_core.runtime import Runtime
 from fleetq_core.store.metered import KINDS, metered
@@ -216,7 +216,7 @@ def test_the_leader_counts_what_it_gave_another_attempt(tmp_path: Path) -> None:
         store.settle_steps([Outcome("s", claim.claim_token, Status.FAILED, 0.1, error="x", retry_delay_s=0.0)], 3)
         eventually(lambda: app.pod.recovery.run_now().retried or app.pod.meta()["recovered"]["failed"]["requeued"])
         assert app.pod.meta()["recovered"]["failed"] == {"requeued": 1, "terminal": 0}
-        assert isinstance(store.list_decisions(store.list_recovery_runs(1)[0].run_id), list)
+        assert isinstance(store.find_decisions(DecisionFilter(), 1), list)
     finally:
         app.stop()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetq_core.model import Status, StepFilter
+from fleetq_core.model import DecisionFilter, Status, StepFilter
 from tests.support.fleet import RECOVERY_S, THRESHOLD_S, Fleet
 from tests.support.waiting import eventually
 
@@ -153,7 +153,8 @@ def test_a_step_that_kills_its_process_ends_as_failed(tmp_path: Path) -> None:
         assert "all 2 retries are used" in record.error
         assert [h["outcome"] for h in record.history] == ["lost"] * 3
         runs = eventually(lambda: [r for r in fleet.queue.store.list_recovery_runs(10) if r.terminal_failures])
-        (decision,) = fleet.queue.store.list_decisions(runs[0].run_id)
+        (record,) = fleet.queue.store.find_decisions(DecisionFilter(run_id=runs[0].run_id), 10)
+        decision = record.decision
         assert (decision.step_id, decision.action) == (step_id, "terminal")
     finally:
         fleet.close()

@@ -87,8 +87,22 @@ def test_the_schema_may_be_created_again_and_keeps_what_is_there(store: Any, con
 
 def test_tables_of_another_version_are_refused(store: Any, config: Config) -> None:
     emulator.run(store, "UPDATE fleetq_schema SET version = 99")
-    with pytest.raises(SchemaMismatch, match="have version 99, this program knows"):
+    with pytest.raises(SchemaMismatch, match=r"have version 99, this program knows .*run the same FLEET-Q everywhere"):
         open_store(config)
+
+
+def test_tables_of_an_older_version_are_brought_up_to_date(store: Any, config: Config) -> None:
+    store.insert_steps(steps(2))
+    emulator.run(store, "UPDATE fleetq_schema SET version = 3")
+    for table, column in (("fleet_sample", "pods"), ("recovery_run", "verdicts"), ("recovery_run", "statements")):
+        emulator.run(store, f"ALTER TABLE {table} DROP COLUMN {column}")
+    with pytest.raises(SchemaMismatch, match=r"have version 3, .* run `fleetq schema --apply`"):
+        open_store(config)
+    open_snowflake(config, create=True).close()
+    upgraded = open_store(config)
+    assert (upgraded.stats().pending, upgraded.tables) == (2, store.tables)
+    assert (upgraded.list_recovery_runs(1), upgraded.list_pod_samples(0.0)) == ([], [])
+    upgraded.close()
 
 
 def test_a_lost_table_is_one_clear_line(store: Any) -> None:
@@ -195,7 +209,7 @@ def test_pods_drain_a_queue_on_snowflake(environ: dict[str, str], config: Config
 
     told = fleetq("schema", "--apply").stdout
     place = f"{config.snowflake_database}.{config.snowflake_schema}"
-    assert told == f"{place} on Snowflake has schema version 3, standard tables\n"
+    assert told == f"{place} on Snowflake has schema version 4, standard tables\n"
     assert len(fleetq("submit", '{"task_type":"echo","message":"hi"}', "--count", "100").stdout.split()) == 100
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(lambda name: fleetq("pod", "--drain", "--pod-id", name), ("pod-1", "pod-2")))

@@ -25,7 +25,7 @@ from fleetq_core.config import Config
 from fleetq_core.connect import connect
 from fleetq_core.errors import StoreUnavailable
 from fleetq_core.leader.recovery import Recovery
-from fleetq_core.model import Decision, Identity, NewStep, Outcome, RecoveryRun, Status, Step, StepRow
+from fleetq_core.model import Decision, DecisionFilter, Identity, NewStep, Outcome, RecoveryRun, Status, Step, StepRow
 from fleetq_core.pod import Pod
 from fleetq_core.queue import Queue
 from fleetq_core.store import open_snowflake, snowflake_connection, snowflake_session, snowflake_sign_in
@@ -276,7 +276,7 @@ def test_a_recovery_without_an_answer_is_asked_again_and_recorded_once(
     assert store.list_recovery_runs(5) == []
     recovery.run_once()
     (run,) = store.list_recovery_runs(5)
-    assert (run.resubmitted, len(store.list_decisions(run.run_id))) == (2, 2)
+    assert (run.resubmitted, len(store.find_decisions(DecisionFilter(run_id=run.run_id), 10))) == (2, 2)
 
 
 # -- connections and sessions, as one store lives through them --------------------------------------------------------

@@ -66,8 +66,8 @@ def test_its_history_is_read_with_the_callers_session(session: Session, make_con
     queue.store.register_pod(who, {})
     queue.store.take_sample(who, 10.0, 60.0)
     with session.query_history() as history:
-        (hour,) = queue.store.hourly_history(0.0)
-    assert (hour.hour_ts % 3600, hour.completed) == (0, 0)
+        (hour,) = queue.store.work_history(0.0, 3600.0)
+    assert (hour.start_ts % 3600, hour.completed) == (0, 0)
     assert any("fleet_sample" in query.sql_text.lower() for query in history.queries)
 
 

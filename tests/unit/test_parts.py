@@ -20,7 +20,7 @@ from fleetq_core.leader.dlq import LocalDlq, drop_leftovers
 from fleetq_core.leader.planner import Planner
 from fleetq_core.leader.recovery import Recovery
 from fleetq_core.loop import MAX_ERRORS_IN_A_ROW, Loop
-from fleetq_core.model import Decision, Identity, Outcome, Status, Step, StepRow
+from fleetq_core.model import Decision, DecisionFilter, Identity, Outcome, Status, Step, StepRow
 from fleetq_core.store import Store, open_store
 from fleetq_core.tasks import TaskRegistry, load_handlers
 from fleetq_core.worker.counters import Counters
@@ -430,7 +430,7 @@ def test_a_recovery_is_recorded_even_if_its_local_log_cannot_be_written(
     run = Recovery(store, ME, config, clock, leads=lambda: True, holds_off=lambda: False).run_now()
     assert (run.total_orphans, run.resubmitted) == (1, 1)
     assert store.list_recovery_runs(5) == [run]
-    assert [d.step_id for d in store.list_decisions(run.run_id)] == ["a"]
+    assert [r.decision.step_id for r in store.find_decisions(DecisionFilter(run_id=run.run_id), 10)] == ["a"]
 
 
 def test_a_module_that_leaves_is_a_problem_with_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import HourOfWork, RecoveryRun, Sample, Status
+from fleetq_core.dashboard.snapshot import History, Snapshot
+from fleetq_core.model import RecoveryRun, Status
 
 from . import throttles
 from .pods import alive_pods, dead_pods, fleet_rests, late_pods
@@ -16,7 +15,6 @@ from .words import Fact, duration, number, plural
 OLD_PENDING_S = 300.0
 UNDER_WAY_S = 10.0
 LATELY_S = 3600.0
-HOUR_S = 3600.0
 
 Point = tuple[float, str, float]  # time, series, value
 
@@ -169,60 +167,38 @@ def running_rows(snap: Snapshot) -> list[RunningRow]:
     return sorted(rows, key=lambda row: (row.pod, -row.seconds))
 
 
-def window(samples: Iterable[Sample], now_ts: float, seconds: float) -> list[Sample]:
-    """The samples of the last `seconds`."""
-    return [sample for sample in samples if sample.sampled_ts >= now_ts - seconds]
-
-
-def depth_points(samples: Iterable[Sample]) -> list[Point]:
+def depth_points(past: History) -> list[Point]:
     """(time, status, steps). Completed steps are history, not depth: throughput shows them."""
     return [
-        (sample.sampled_ts, status.value, float(getattr(sample, status.value)))
-        for sample in samples
+        (span.start_ts, status.value, float(getattr(span, f"most_{status.value}")))
+        for span in past.spans
         for status in (Status.PENDING, Status.CLAIMED, Status.FAILED)
     ]
 
 
-def throughput_points(samples: Iterable[Sample], width_s: float) -> list[Point]:
-    """(time, what, steps per second) for submitted, completed and failed, averaged over spans of `width_s`."""
-    points = []
-    # Spans begin at multiples of the width: a new sample changes the last one only, and the curve holds still.
-    for _, group in groupby(samples, key=lambda sample: sample.sampled_ts // width_s):
-        span = list(group)
-        seconds = max(sum(sample.interval_s for sample in span), 0.001)
-        for name in ("submitted", "completed", "failed"):
-            count = sum(getattr(sample, f"{name}_delta") for sample in span)
-            points.append((span[-1].sampled_ts, name, round(count / seconds, 3)))
-    return points
-
-
-def hour_points(hours: Sequence[HourOfWork], now_ts: float) -> list[Point]:
-    """(hour, what, steps) for submitted, completed and failed; an hour in which no leader looked counts nothing."""
-    known = {hour.hour_ts: hour for hour in hours}
-    first, last = min(known, default=now_ts), now_ts // HOUR_S * HOUR_S
-    points = []
-    for n in range(int((last - first) // HOUR_S) + 1):
-        hour_ts = first + n * HOUR_S
-        for name in ("submitted", "completed", "failed"):
-            points.append((hour_ts, name, float(getattr(known.get(hour_ts), name, 0))))
-    return points
-
-
-def worst_points(hours: Iterable[HourOfWork]) -> list[Point]:
-    """(hour, what, seconds): the worst of each hour, as far as anything waited or ran in it."""
-    worst = (("oldest pending", "oldest_pending_s"), ("wait p95", "wait_p95_s"), ("run p95", "run_p95_s"))
-    found = ((hour.hour_ts, name, getattr(hour, field)) for hour in hours for name, field in worst)
-    return [(hour_ts, name, round(value, 3)) for hour_ts, name, value in found if value is not None]
-
-
-def latency_facts(samples: Sequence[Sample]) -> list[Fact]:
-    """Waiting and running time of the steps that completed last; empty while there are none."""
-    last = next((sample for sample in reversed(samples) if sample.run_p50_s is not None), None)
-    if last is None:
-        return []
+def throughput_points(past: History) -> list[Point]:
+    """(time, what, steps a second) for submitted, completed and failed."""
     return [
-        Fact("Wait p50", duration(last.wait_p50_s), hint="From submit to claim, median."),
-        Fact("Wait p95", duration(last.wait_p95_s), hint="From submit to claim; 95 % are faster."),
-        Fact("Run p50", duration(last.run_p50_s), hint="Time in the handler, median."),
-        Fact("Run p95", duration(last.run_p95_s), hint="Time in the handler; 95 % are faster."),
+        (span.start_ts, name, round(getattr(span, name) / max(span.seconds, 0.001), 3))
+        for span in past.spans
+        for name in ("submitted", "completed", "failed")
     ]
+
+
+def wait_points(past: History) -> list[Point]:
+    """(time, percentile, seconds) from submit to claim."""
+    return _percentile_points(past, "wait")
+
+
+def run_points(past: History) -> list[Point]:
+    """(time, percentile, seconds) in the handler."""
+    return _percentile_points(past, "run")
+
+
+def _percentile_points(past: History, what: str) -> list[Point]:
+    found = (
+        (span.start_ts, name, getattr(span, f"{what}_{name}_s"))
+        for span in past.spans
+        for name in ("p50", "p95", "p99")
+    )
+    return [(ts, name, round(value, 4)) for ts, name, value in found if value is not None]

@@ -204,12 +204,22 @@ SELECT step_id, task_type, payload, priority, status, retry_count, max_retries, 
  WHERE /*where*/
  ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
 
+-- name: find_ids
+SELECT step_id FROM step_tracker
+ WHERE /*where*/
+ ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
+
+-- name: held_by_pod
+SELECT claimed_by, incarnation, COUNT(*), MIN(claimed_ts) FROM step_tracker
+ WHERE status = 'claimed' GROUP BY claimed_by, incarnation ORDER BY claimed_by, incarnation;
+
 -- name: stats
 SELECT SYSDATE(), COUNT(CASE WHEN status = 'pending' THEN 1 END), COUNT(CASE WHEN status = 'claimed' THEN 1 END),
        COUNT(CASE WHEN status = 'completed' THEN 1 END), COUNT(CASE WHEN status = 'failed' THEN 1 END),
        COUNT(CASE WHEN status = 'failed' AND retry_ts IS NULL THEN 1 END),
        MIN(CASE WHEN status = 'pending' AND (due_ts IS NULL OR due_ts <= SYSDATE()) THEN created_ts END),
-       COUNT(CASE WHEN status = 'pending' AND due_ts > SYSDATE() THEN 1 END)
+       COUNT(CASE WHEN status = 'pending' AND due_ts > SYSDATE() THEN 1 END),
+       COUNT(CASE WHEN status = 'failed' AND retry_ts <= SYSDATE() THEN 1 END)
   FROM step_tracker;
 
 -- name: register_pod
@@ -334,7 +344,7 @@ SELECT SYSDATE(),
          WHERE status = 'up' AND last_heartbeat_ts <= DATEADD(microsecond, -:silence_us, SYSDATE()));
 
 -- name: silent_pods
-SELECT pod_id FROM pod_health
+SELECT pod_id, incarnation, DATEDIFF(millisecond, last_heartbeat_ts, SYSDATE()) / 1000 FROM pod_health
  WHERE status = 'up' AND last_heartbeat_ts <= DATEADD(microsecond, -:silence_us, SYSDATE()) ORDER BY pod_id;
 
 -- name: recover_orphans
@@ -410,28 +420,35 @@ UPDATE pod_health SET status = 'down'
 SELECT step_id, retry_count, error, history FROM step_tracker WHERE recovery_run_id = :run_id ORDER BY step_id;
 
 -- name: open_recovery_run
-MERGE INTO recovery_run USING (SELECT :run_id AS new_id, :pod_id AS new_leader) AS opened
+MERGE INTO recovery_run USING (
+    SELECT :run_id AS new_id, :pod_id AS new_leader, :dead_pods AS new_dead, :verdicts AS new_verdicts) AS opened
    ON recovery_run.run_id = opened.new_id
  WHEN NOT MATCHED THEN INSERT (run_id, leader_pod_id, trigger_kind, started_ts, dead_pods, total_orphans, resubmitted,
-                               terminal_failures, retried, held_off)
-      VALUES (opened.new_id, opened.new_leader, 'cycle', SYSDATE(), '[]', 0, 0, 0, 0, 0);
+                               terminal_failures, retried, held_off, verdicts)
+      VALUES (opened.new_id, opened.new_leader, 'cycle', SYSDATE(), opened.new_dead, 0, 0, 0, 0, 0,
+              opened.new_verdicts);
+
+-- name: verdicts_of_run
+SELECT verdicts FROM recovery_run WHERE run_id = :run_id;
 
 -- name: save_recovery_run
 MERGE INTO recovery_run USING (
     SELECT :run_id AS new_id, :leader_pod_id AS new_leader, :trigger AS new_trigger, :started_ts AS new_started,
            :finished_ts AS new_finished, :duration_s AS new_duration, :dead_pods AS new_dead,
            :total_orphans AS new_total, :resubmitted AS new_resubmitted, :terminal_failures AS new_terminal,
-           :retried AS new_retried, :held_off AS new_held) AS done
+           :retried AS new_retried, :held_off AS new_held, :verdicts AS new_verdicts,
+           :statements AS new_statements) AS done
    ON recovery_run.run_id = done.new_id
  WHEN MATCHED AND recovery_run.finished_ts IS NULL THEN UPDATE
       SET trigger_kind = done.new_trigger, started_ts = done.new_started, finished_ts = done.new_finished,
           duration_s = done.new_duration, dead_pods = done.new_dead, total_orphans = done.new_total,
           resubmitted = done.new_resubmitted, terminal_failures = done.new_terminal, retried = done.new_retried,
-          held_off = done.new_held
+          held_off = done.new_held, verdicts = done.new_verdicts, statements = done.new_statements
  WHEN NOT MATCHED THEN INSERT (run_id, leader_pod_id, trigger_kind, started_ts, finished_ts, duration_s, dead_pods,
-                               total_orphans, resubmitted, terminal_failures, retried, held_off)
+                               total_orphans, resubmitted, terminal_failures, retried, held_off, verdicts, statements)
       VALUES (done.new_id, done.new_leader, done.new_trigger, done.new_started, done.new_finished, done.new_duration,
-              done.new_dead, done.new_total, done.new_resubmitted, done.new_terminal, done.new_retried, done.new_held);
+              done.new_dead, done.new_total, done.new_resubmitted, done.new_terminal, done.new_retried, done.new_held,
+              done.new_verdicts, done.new_statements);
 
 -- name: save_decisions
 -- :decisions is a JSON list of [step_id, cause, action, owner, retry_count, reason].
@@ -446,12 +463,15 @@ MERGE INTO recovery_decision USING (
 
 -- name: list_recovery_runs
 SELECT run_id, leader_pod_id, trigger_kind, started_ts, finished_ts, duration_s, dead_pods, total_orphans, resubmitted,
-       terminal_failures, retried, held_off
-  FROM recovery_run ORDER BY started_ts DESC, run_id LIMIT :limit;
+       terminal_failures, retried, held_off, verdicts, statements
+  FROM recovery_run WHERE (:run_id IS NULL OR run_id = :run_id)
+ ORDER BY started_ts DESC, run_id LIMIT :limit;
 
--- name: list_decisions
-SELECT step_id, cause, action, owner, retry_count, reason FROM recovery_decision
- WHERE run_id = :run_id ORDER BY cause, step_id;
+-- name: find_decisions
+SELECT d.run_id, r.leader_pod_id, r.started_ts, d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason
+  FROM recovery_decision AS d LEFT JOIN recovery_run AS r ON r.run_id = d.run_id
+ WHERE /*where*/
+ ORDER BY r.started_ts DESC NULLS LAST, d.run_id, d.cause, d.step_id LIMIT :limit;
 
 -- name: sample_look
 -- The living pods, the one that leads first among those that may, each with the last sample's time, the time since which
@@ -491,20 +511,26 @@ MERGE INTO fleet_sample USING (
            :claimed AS new_claimed, :completed AS new_completed, :failed AS new_failed, :submitted_delta AS new_sub,
            :completed_delta AS new_comp, :failed_delta AS new_fail, :oldest_pending_s AS new_oldest,
            :pods_alive AS new_alive, :running AS new_running, :leader_pod_id AS new_leader, :wait_p50_s AS new_w50,
-           :wait_p95_s AS new_w95, :run_p50_s AS new_r50, :run_p95_s AS new_r95) AS taken
+           :wait_p95_s AS new_w95, :wait_p99_s AS new_w99, :run_p50_s AS new_r50, :run_p95_s AS new_r95,
+           :run_p99_s AS new_r99, :pods AS new_pods) AS taken
    ON fleet_sample.bucket = taken.new_bucket
  WHEN NOT MATCHED THEN INSERT (bucket, sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta,
                                completed_delta, failed_delta, oldest_pending_s, pods_alive, running, leader_pod_id,
-                               wait_p50_s, wait_p95_s, run_p50_s, run_p95_s)
+                               wait_p50_s, wait_p95_s, wait_p99_s, run_p50_s, run_p95_s, run_p99_s, pods)
       VALUES (taken.new_bucket, taken.new_ts, taken.new_interval, taken.new_pending, taken.new_claimed,
               taken.new_completed, taken.new_failed, taken.new_sub, taken.new_comp, taken.new_fail, taken.new_oldest,
-              taken.new_alive, taken.new_running, taken.new_leader, taken.new_w50, taken.new_w95, taken.new_r50,
-              taken.new_r95);
+              taken.new_alive, taken.new_running, taken.new_leader, taken.new_w50, taken.new_w95, taken.new_w99,
+              taken.new_r50, taken.new_r95, taken.new_r99, taken.new_pods);
 
 -- name: list_samples
 SELECT sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta, completed_delta, failed_delta,
-       oldest_pending_s, pods_alive, running, leader_pod_id, wait_p50_s, wait_p95_s, run_p50_s, run_p95_s
+       oldest_pending_s, pods_alive, running, leader_pod_id, wait_p50_s, wait_p95_s, wait_p99_s, run_p50_s, run_p95_s,
+       run_p99_s
   FROM fleet_sample WHERE sampled_ts >= :since ORDER BY sampled_ts DESC LIMIT :limit;
+
+-- name: list_pod_samples
+SELECT sampled_ts, leader_pod_id, pods FROM fleet_sample
+ WHERE sampled_ts >= :since AND MOD(bucket, :every) = 0 AND pods IS NOT NULL ORDER BY sampled_ts;
 
 -- name: insert_throttle_samples
 -- :figures is a JSON list of rows in the order of the columns, without the bucket and the time.

@@ -1,9 +1,10 @@
--- FLEET-Q on Snowflake: tables and data dictionary, schema version 3.
+-- FLEET-Q on Snowflake: tables and data dictionary, schema version 4.
 --
 -- As it stands this is the standard-table form, and it may be run again at any time. The hybrid-table form (row locks,
 -- enforced keys, indexes; AWS and Azure only, not in trial accounts) is the same text with HYBRID and the indexes in
 -- force: `fleetq schema --tables hybrid` prints it, `--apply` runs it. Run it once, as an operator, before the first
--- pod starts; pods only look whether the version is theirs. docs/snowflake.md has the grants.
+-- pod starts, and again with each new version: what older tables lack is added at the end. Pods only look whether the
+-- version is theirs. docs/snowflake.md has the grants.
 --
 -- All *_ts are TIMESTAMP_NTZ in UTC, written by SYSDATE(), the database's own clock, with microseconds. JSON is kept as
 -- text, exactly as it was submitted; PARSE_JSON(payload) reads it. Standard tables do not enforce primary keys: the
@@ -79,6 +80,8 @@ CREATE /*HYBRID*/ TABLE IF NOT EXISTS recovery_run (
     terminal_failures INTEGER NOT NULL COMMENT 'How many steps it ended for good.',
     retried           INTEGER NOT NULL COMMENT 'How many of the resubmitted were failures whose delay had passed.',
     held_off          INTEGER NOT NULL COMMENT 'Whether silent pods were spared, because the store had been away: 1 or 0.',
+    verdicts          VARCHAR COMMENT 'Why pods were dead: a JSON list of [pod_id, incarnation, silent_s], as text.',
+    statements        INTEGER COMMENT 'How many statements it took, without the writing of this row.',
     PRIMARY KEY (run_id) --hybrid , INDEX recovery_started (started_ts)
 ) COMMENT = 'Recovery runs that did something, or that a person asked for.';
 
@@ -112,6 +115,9 @@ CREATE TABLE IF NOT EXISTS fleet_sample (
     wait_p95_s       FLOAT COMMENT '95 of 100 waited at most this long.',
     run_p50_s        FLOAT COMMENT 'Half of them ran at most this long.',
     run_p95_s        FLOAT COMMENT '95 of 100 ran at most this long.',
+    wait_p99_s       FLOAT COMMENT '99 of 100 waited at most this long.',
+    run_p99_s        FLOAT COMMENT '99 of 100 ran at most this long.',
+    pods             VARCHAR COMMENT 'The living pods: a JSON list of [pod_id, incarnation, running, capacity, silent_s].',
     PRIMARY KEY (bucket)
 ) COMMENT = 'The fleet over time, written by the leader for charts.';
 
@@ -152,7 +158,14 @@ CREATE TABLE IF NOT EXISTS fleetq_schema (
     PRIMARY KEY (version)
 ) COMMENT = 'Which version of the tables is here; the highest counts.';
 
-MERGE INTO fleetq_schema USING (SELECT 3 AS new_version, /*kind*/ 'standard' AS new_tables) AS this_text
+-- What tables of version 3 lack.
+ALTER TABLE fleet_sample ADD COLUMN IF NOT EXISTS wait_p99_s FLOAT;
+ALTER TABLE fleet_sample ADD COLUMN IF NOT EXISTS run_p99_s FLOAT;
+ALTER TABLE fleet_sample ADD COLUMN IF NOT EXISTS pods VARCHAR;
+ALTER TABLE recovery_run ADD COLUMN IF NOT EXISTS verdicts VARCHAR;
+ALTER TABLE recovery_run ADD COLUMN IF NOT EXISTS statements INTEGER;
+
+MERGE INTO fleetq_schema USING (SELECT 4 AS new_version, /*kind*/ 'standard' AS new_tables) AS this_text
    ON fleetq_schema.version = this_text.new_version
  WHEN NOT MATCHED THEN INSERT (version, tables, applied_ts)
       VALUES (this_text.new_version, this_text.new_tables, SYSDATE());

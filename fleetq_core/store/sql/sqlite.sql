@@ -135,6 +135,15 @@ SELECT * FROM step_tracker /*index*/
  WHERE /*where*/
  ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
 
+-- name: find_ids
+SELECT step_id FROM step_tracker /*index*/
+ WHERE /*where*/
+ ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
+
+-- name: held_by_pod
+SELECT claimed_by, incarnation, count(*), min(claimed_ts) FROM step_tracker
+ WHERE status = 'claimed' GROUP BY incarnation, claimed_by ORDER BY claimed_by, incarnation;
+
 -- name: stats
 SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending') AS pending,
        (SELECT count(*) FROM step_tracker WHERE status = 'claimed') AS claimed,
@@ -144,7 +153,8 @@ SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending') AS pending,
        -- Without its index named, the oldest would be sought among all rows in the order of their age.
        (SELECT min(created_ts) FROM step_tracker INDEXED BY step_pending
          WHERE status = 'pending' AND (due_ts IS NULL OR due_ts <= :now)) AS oldest_pending_ts,
-       (SELECT count(*) FROM step_tracker WHERE status = 'pending' AND due_ts > :now) AS deferred;
+       (SELECT count(*) FROM step_tracker WHERE status = 'pending' AND due_ts > :now) AS deferred,
+       (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts <= :now) AS retry_due;
 
 -- name: register_pod
 -- The newcomer takes the row; a repeat by the same incarnation keeps its birth, and so its place in the line of leaders.
@@ -279,7 +289,7 @@ UPDATE pod_health SET status = 'down'
    AND (SELECT incarnation FROM pod_health
          WHERE status = 'up' AND may_lead = 1 AND last_heartbeat_ts > :now - :threshold
          ORDER BY birth_ts, pod_id LIMIT 1) = :incarnation
-RETURNING pod_id;
+RETURNING pod_id, incarnation, :now - last_heartbeat_ts;
 
 -- name: moved_in_run
 -- All that a run did, for one that is asked for again. A step's history tells, whoever has claimed it since.
@@ -287,20 +297,24 @@ SELECT step_id, retry_count, error, history FROM step_tracker WHERE recovery_run
 
 -- name: open_recovery_run
 INSERT INTO recovery_run (run_id, leader_pod_id, trigger, started_ts, dead_pods, total_orphans, resubmitted,
-                          terminal_failures, retried, held_off)
-VALUES (:run_id, :pod_id, 'cycle', :now, '[]', 0, 0, 0, 0, 0)
+                          terminal_failures, retried, held_off, verdicts)
+VALUES (:run_id, :pod_id, 'cycle', :now, :dead_pods, 0, 0, 0, 0, 0, :verdicts)
 ON CONFLICT (run_id) DO NOTHING;
+
+-- name: verdicts_of_run
+SELECT verdicts FROM recovery_run WHERE run_id = :run_id;
 
 -- name: save_recovery_run
 INSERT INTO recovery_run (run_id, leader_pod_id, trigger, started_ts, finished_ts, duration_s, dead_pods,
-                          total_orphans, resubmitted, terminal_failures, retried, held_off)
+                          total_orphans, resubmitted, terminal_failures, retried, held_off, verdicts, statements)
 VALUES (:run_id, :leader_pod_id, :trigger, :started_ts, :finished_ts, :duration_s, :dead_pods,
-        :total_orphans, :resubmitted, :terminal_failures, :retried, :held_off)
+        :total_orphans, :resubmitted, :terminal_failures, :retried, :held_off, :verdicts, :statements)
 ON CONFLICT (run_id) DO UPDATE
    SET trigger = excluded.trigger, started_ts = excluded.started_ts, finished_ts = excluded.finished_ts,
        duration_s = excluded.duration_s, dead_pods = excluded.dead_pods, total_orphans = excluded.total_orphans,
        resubmitted = excluded.resubmitted, terminal_failures = excluded.terminal_failures,
-       retried = excluded.retried, held_off = excluded.held_off
+       retried = excluded.retried, held_off = excluded.held_off, verdicts = excluded.verdicts,
+       statements = excluded.statements
  WHERE recovery_run.finished_ts IS NULL;
 
 -- name: save_decision
@@ -309,11 +323,14 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, step_id) DO NOTHING;
 
 -- name: list_recovery_runs
-SELECT * FROM recovery_run ORDER BY started_ts DESC, run_id LIMIT :limit;
+SELECT * FROM recovery_run WHERE (:run_id IS NULL OR run_id = :run_id)
+ ORDER BY started_ts DESC, run_id LIMIT :limit;
 
--- name: list_decisions
-SELECT step_id, cause, action, owner, retry_count, reason FROM recovery_decision
- WHERE run_id = :run_id ORDER BY cause, step_id;
+-- name: find_decisions
+SELECT d.run_id, r.leader_pod_id, r.started_ts, d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason
+  FROM recovery_decision d LEFT JOIN recovery_run r ON r.run_id = d.run_id
+ WHERE /*where*/
+ ORDER BY r.started_ts DESC, d.run_id, d.cause, d.step_id LIMIT :limit;
 
 -- name: last_sample
 SELECT max(sampled_ts) FROM sample;
@@ -333,20 +350,26 @@ SELECT claimed_ts - created_ts, run_s FROM step_tracker
 -- name: insert_sample
 INSERT INTO sample (bucket, sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta,
                     completed_delta, failed_delta, oldest_pending_s, pods_alive, running, leader_pod_id,
-                    wait_p50_s, wait_p95_s, run_p50_s, run_p95_s)
+                    wait_p50_s, wait_p95_s, wait_p99_s, run_p50_s, run_p95_s, run_p99_s, pods)
 VALUES (:bucket, :sampled_ts, :interval_s, :pending, :claimed, :completed, :failed, :submitted_delta,
         :completed_delta, :failed_delta, :oldest_pending_s, :pods_alive, :running, :leader_pod_id,
-        :wait_p50_s, :wait_p95_s, :run_p50_s, :run_p95_s)
+        :wait_p50_s, :wait_p95_s, :wait_p99_s, :run_p50_s, :run_p95_s, :run_p99_s, :pods)
 ON CONFLICT (bucket) DO NOTHING;
 
--- name: hourly_history
-SELECT CAST(sampled_ts / 3600 AS INTEGER) * 3600.0 AS hour_ts, SUM(submitted_delta), SUM(completed_delta),
-       SUM(failed_delta), MAX(oldest_pending_s), MAX(wait_p95_s), MAX(run_p95_s)
-  FROM sample WHERE sampled_ts >= :since GROUP BY hour_ts ORDER BY hour_ts;
+-- name: work_history
+SELECT CAST(sampled_ts / :width AS INTEGER) * :width AS start_ts, SUM(interval_s), SUM(submitted_delta),
+       SUM(completed_delta), SUM(failed_delta), MAX(pending), MAX(claimed), MAX(failed), MAX(oldest_pending_s),
+       AVG(wait_p50_s), MAX(wait_p95_s), MAX(wait_p99_s), AVG(run_p50_s), MAX(run_p95_s), MAX(run_p99_s)
+  FROM sample WHERE sampled_ts >= :since GROUP BY start_ts ORDER BY start_ts;
+
+-- name: list_pod_samples
+SELECT sampled_ts, leader_pod_id, pods FROM sample
+ WHERE sampled_ts >= :since AND bucket % :every = 0 AND pods IS NOT NULL ORDER BY sampled_ts;
 
 -- name: list_samples
 SELECT sampled_ts, interval_s, pending, claimed, completed, failed, submitted_delta, completed_delta, failed_delta,
-       oldest_pending_s, pods_alive, running, leader_pod_id, wait_p50_s, wait_p95_s, run_p50_s, run_p95_s
+       oldest_pending_s, pods_alive, running, leader_pod_id, wait_p50_s, wait_p95_s, wait_p99_s, run_p50_s, run_p95_s,
+       run_p99_s
   FROM sample WHERE sampled_ts >= :since ORDER BY sampled_ts DESC LIMIT :limit;
 
 -- name: purge_completed
