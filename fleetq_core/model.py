@@ -327,11 +327,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
-    """Which decisions to find. None means any; `owner` is the pod that had the step."""
+    """Which decisions to find. None means any; `owner` is the pod that had the step, `cause` orphan or failed."""
 
     run_id: str | None = None
     step_id: str | None = None
     owner: str | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,24 +18,24 @@ CHART_HEIGHT = 260
 HOUR_S, DAY_S = 3600.0, 86_400.0
 
 
-def depth(points: Sequence[Point], seconds: float) -> None:
-    """Steps by status over the last `seconds`."""
-    _draw_range(points, _DEPTH, seconds, "Steps that are pending, claimed or failed, over time")
+def depth(points: Sequence[Point], span: tuple[float, float]) -> None:
+    """Steps by status from one time to another."""
+    _draw_range(points, _DEPTH, span, "Steps that are pending, claimed or failed, over time")
 
 
-def throughput(points: Sequence[Point], seconds: float) -> None:
-    """Steps submitted, completed and failed each second, over the last `seconds`."""
-    _draw_range(points, _THROUGHPUT, seconds, "Steps submitted, completed and failed a second, over time")
+def throughput(points: Sequence[Point], span: tuple[float, float]) -> None:
+    """Steps submitted, completed and failed each second, from one time to another."""
+    _draw_range(points, _THROUGHPUT, span, "Steps submitted, completed and failed a second, over time")
 
 
-def waits(points: Sequence[Point], seconds: float) -> None:
-    """Percentiles of the time from submit to claim, over the last `seconds`."""
-    _draw_range(points, _PERCENTILES, seconds, "Percentiles of the time that steps waited, over time")
+def waits(points: Sequence[Point], span: tuple[float, float]) -> None:
+    """Percentiles of the time from submit to claim, from one time to another."""
+    _draw_range(points, _PERCENTILES, span, "Percentiles of the time that steps waited, over time")
 
 
-def runs(points: Sequence[Point], seconds: float) -> None:
-    """Percentiles of the time in handlers, over the last `seconds`."""
-    _draw_range(points, _PERCENTILES, seconds, "Percentiles of the time that steps ran, over time")
+def runs(points: Sequence[Point], span: tuple[float, float]) -> None:
+    """Percentiles of the time in handlers, from one time to another."""
+    _draw_range(points, _PERCENTILES, span, "Percentiles of the time that steps ran, over time")
 
 
 def throttle_limit(points: Sequence[Point]) -> None:
@@ -59,17 +59,25 @@ def throttle_refusals(points: Sequence[Point]) -> None:
     _draw(points, _REFUSALS, "Calls refused and timed out a minute, over time")
 
 
-def _draw_range(points: Sequence[Point], spec: dict[str, Any], seconds: float, alt: str) -> None:
-    """With an axis that suits the range: a chart whose spec changes is drawn anew, so there are few."""
-    if seconds <= HOUR_S:
-        _draw(points, spec, alt)
-    elif seconds <= DAY_S:
-        _draw(points, _with_axis(spec, "%H:%M", 6), alt, day_and_hour)
-    else:
-        _draw(points, _with_axis(spec, "%a %d %b", "day"), alt, day_and_hour)
+def _draw_range(points: Sequence[Point], spec: dict[str, Any], span: tuple[float, float], alt: str) -> None:
+    """Over all of `span`, wherever the points begin, with times on the axis that suit its length.
+
+    There are three specs for each curve: one that changed with the data would have the chart drawn anew.
+    """
+    seconds = span[1] - span[0]
+    format_, ticks, written = ("%H:%M:%S", 5, clock) if seconds <= HOUR_S else ("%H:%M", 6, day_and_hour)
+    if seconds > DAY_S:
+        format_, ticks = "%a %d %b", 7
+    edges: list[tuple[float, str | None, float | None]] = [(ts, None, None) for ts in span]
+    _draw([*edges, *points], _ranged(spec, format_, ticks), alt, written)
 
 
-def _draw(points: Sequence[Point], spec: dict[str, Any], alt: str, written: Callable[[float], str] = clock) -> None:
+def _draw(
+    points: Sequence[tuple[float, str | None, float | None]],
+    spec: dict[str, Any],
+    alt: str,
+    written: Callable[[float], str] = clock,
+) -> None:
     frame = pd.DataFrame(points, columns=["ts", "series", "value"])
     frame["time"] = pd.to_datetime(frame["ts"].astype("float64") * 1000, unit="ms", utc=True).astype(
         "datetime64[ms, UTC]"
@@ -114,11 +122,14 @@ def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _with_axis(spec: dict[str, Any], format_: str, ticks: int | str) -> dict[str, Any]:
-    """`spec` with other times on its axis."""
-    encoding = spec["encoding"]
-    x = encoding["x"] | {"axis": encoding["x"]["axis"] | {"format": format_, "tickCount": ticks}}
-    return spec | {"encoding": encoding | {"x": x}}
+def _ranged(spec: dict[str, Any], format_: str, ticks: int) -> dict[str, Any]:
+    """`spec` over the whole of a range: the rows without a series are its two ends, seen by the time axis alone."""
+    encoding = dict(spec["encoding"])
+    x = encoding.pop("x")
+    x = x | {"axis": x["axis"] | {"format": format_, "tickCount": ticks}}
+    curves = {"transform": [{"filter": "datum.series != null"}], "mark": spec["mark"], "encoding": encoding}
+    ends = {"transform": [{"filter": "datum.series == null"}], "mark": {"type": "rule", "opacity": 0}}
+    return {"encoding": {"x": x}, "layer": [ends, curves]}
 
 
 def _limits(colours: dict[str, str]) -> dict[str, Any]:

@@ -41,6 +41,14 @@ THROTTLE_BADGES: dict[str, BadgeColour] = {
     "steady": "green",
     "idle": "gray",
 }
+EFFECT_BADGES: dict[str, BadgeColour] = {
+    "interrupted": "red",
+    "held off": "orange",
+    "failed for good": "red",
+    "resubmitted": "blue",
+    "moved nothing": "gray",
+    "under way": "violet",
+}
 WORD_COLOURS = {
     **STATUS_COLOURS,
     "alive": _GOOD,
@@ -69,4 +77,14 @@ WORD_COLOURS = {
     "reset": GREY,
     "requeued": _OPEN,
     "terminal": _BAD,
+    "leader": SERIES_COLOURS[1],
+    "clock off": AMBER,
+    "other version": AMBER,
+    "stuck": _BAD,
+    "outbox": AMBER,
+    "moved nothing": GREY,
+    "resubmitted": _OPEN,
+    "failed for good": _BAD,
+    "under way": STATUS_COLOURS["claimed"],
+    "deleted": GREY,
 }

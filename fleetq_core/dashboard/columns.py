@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import streamlit as st
@@ -10,7 +10,7 @@ import streamlit as st
 from fleetq_core.model import Status
 
 from .colours import GREY, WORD_COLOURS
-from .views import audit
+from .views import audit, fates, leaders, pods, recovery
 from .views import throttles as views
 
 
@@ -19,6 +19,14 @@ def _words(label: str, options: Sequence[str], width: Literal["small"] | int = "
     return st.column_config.MultiselectColumn(
         label, options=list(options), color=[WORD_COLOURS.get(word, GREY) for word in options], width=width
     )
+
+
+def reigns(colours: Mapping[str, str]) -> dict[str, Any]:
+    """The columns of who led when, each pod in the colour that it has in the chart."""
+    names = st.column_config.MultiselectColumn(
+        "Leader", options=[*colours, leaders.NOBODY], color=[*colours.values(), GREY], width=150
+    )
+    return {"pod": names, **_REIGNS}
 
 
 _ERROR = st.column_config.TextColumn("Error", width="large")
@@ -49,34 +57,32 @@ ATTEMPTS: dict[str, Any] = {
     "recovery_run": "Recovery run",
 }
 PODS: dict[str, Any] = {
-    "pod": st.column_config.TextColumn("Pod", pinned=True),
-    "life": _words("Life", ["alive", "late", "resting", "dead", "down"]),
-    "leader": "Leader",
-    "state": "State",
-    "heartbeat_age_s": st.column_config.NumberColumn("Heartbeat age (s)", format="%.1f"),
-    "load": st.column_config.ProgressColumn("Load", format="percent", min_value=0, max_value=1, width="small"),
-    "running": "Running",
-    "stuck": st.column_config.NumberColumn("Stuck", help="Handlers past their time limit that did not return."),
-    "outbox": st.column_config.NumberColumn("Outbox", help="Outcomes that wait for the store."),
-    "stale_refused": st.column_config.NumberColumn("Refused", help="Results that came after the claim was lost."),
-    "completed": "Completed",
-    "failed": "Failed",
-    "capacity": "Capacity",
-    "buffered": st.column_config.NumberColumn("Buffered", help="Claimed, waiting for a free slot."),
+    "pod": st.column_config.TextColumn("Pod", pinned=True, width=120),
+    "life": _words("Life", [*pods.LIVES, pods.LEADER], 130),
+    "heartbeat_age_s": st.column_config.NumberColumn("Heartbeat age (s)", format="%.1f", width=125),
+    "look": _words("Look at", pods.LOOKS, 110),
+    "state": st.column_config.TextColumn("State", width=110),
+    "load": st.column_config.ProgressColumn("Load", format="percent", min_value=0, max_value=1, width=110),
+    "running": st.column_config.NumberColumn("Running", width=75),
+    "capacity": st.column_config.NumberColumn("Capacity", help="Steps that it may run at once.", width=75),
+    "clock_offset_s": st.column_config.NumberColumn(
+        "Clock offset (s)", format="%+.3f", width=110, help="The pod's clock minus the database's, at the last beat.",
+    ),
+    "stuck": st.column_config.NumberColumn(
+        "Stuck", help="Handlers past their time limit that did not return.", width=65
+    ),
+    "outbox": st.column_config.NumberColumn("Outbox", help="Outcomes that wait for the store.", width=70),
+    "stale_refused": st.column_config.NumberColumn(
+        "Refused", help="Results that came after the claim was lost.", width=75
+    ),
+    "buffered": st.column_config.NumberColumn("Buffered", help="Claimed, waiting for a free slot.", width=80),
+    "completed": st.column_config.NumberColumn("Completed", format="localized", width=90),
+    "failed": st.column_config.NumberColumn("Failed", format="localized", width=70),
     "last_error": st.column_config.TextColumn("Last error", width="large"),
+    "version": st.column_config.TextColumn("Version", width=80),
     "birth": "Birth (UTC)",
-    "version": "Version",
     "incarnation": "Incarnation",
-}
-COMMANDS: dict[str, Any] = {
-    "issued": "Issued (UTC)",
-    "command": "Command",
-    "target": st.column_config.TextColumn("Target", width="medium"),
-    "state": _words("State", ["open", "done", "refused"]),
-    "by": "By",
-    "answers": st.column_config.TextColumn("Answers", width="large"),
-    "command_id": "Command id",
-}
+}  # fmt: skip
 ORDERS: dict[str, Any] = {
     "state": _words("State", audit.STATES, 85),
     "order": st.column_config.TextColumn("Order", width=170),
@@ -109,26 +115,60 @@ BAD_LINES: dict[str, Any] = {
     "line": st.column_config.NumberColumn("Line", width="small"),
     "problem": st.column_config.TextColumn("Problem", width="large"),
 }
+_REIGNS: dict[str, Any] = {
+    "start": st.column_config.TextColumn("From (UTC)", width=130),
+    "end": st.column_config.TextColumn("Until (UTC)", width=130),
+    "lasted": st.column_config.TextColumn("Lasted", width=140),
+    "note": st.column_config.TextColumn("Note", width="large"),
+}
 RUNS: dict[str, Any] = {
-    "started": "Started (UTC)",
-    "state": _words("State", ["finished", "held off", "interrupted"]),
+    "started": st.column_config.TextColumn("Started (UTC)", width=150),
+    "did": _words("Did", [*recovery.EFFECTS, recovery.UNDER_WAY], 125),
+    "resubmitted": st.column_config.NumberColumn("Resubmitted", format="localized", width=95),
+    "terminal": st.column_config.NumberColumn("Failed for good", format="localized", width=115),
     "dead_pods": st.column_config.TextColumn("Dead pods", width="medium"),
-    "orphans": "Orphans",
-    "retried": st.column_config.NumberColumn("Retries due"),
-    "resubmitted": "Resubmitted",
-    "terminal": st.column_config.NumberColumn("Failed for good"),
+    "orphans": st.column_config.NumberColumn("Orphans", format="localized", width=75),
+    "retried": st.column_config.NumberColumn("Retries due", format="localized", width=95),
     "leader": "Leader",
-    "trigger": "Trigger",
-    "duration_s": st.column_config.NumberColumn("Took (s)", format="%.3f"),
+    "trigger": st.column_config.TextColumn("Trigger", width=80),
+    "duration_s": st.column_config.NumberColumn("Took (s)", format="%.3f", width=80),
+    "statements": st.column_config.NumberColumn("Statements", width=95),
     "run_id": "Run id",
 }
+VERDICTS: dict[str, Any] = {
+    "pod": st.column_config.TextColumn("Pod", width=150),
+    "silent": st.column_config.TextColumn("Silent for", width=100),
+    "limit": st.column_config.TextColumn("May be silent for", help="By today's setting.", width=120),
+    "held": st.column_config.NumberColumn("Held", help="Steps it had claimed when this run took them back.", width=70),
+    "incarnation": "Incarnation",
+}
 DECISIONS: dict[str, Any] = {
-    "step_id": "Step id",
-    "action": _words("Action", ["requeued", "terminal"]),
-    "cause": "Cause",
-    "owner": "Owner",
-    "retries": "Retries",
+    "step_id": st.column_config.TextColumn("Step id", width=275),
+    "action": _words("Action", ["requeued", "terminal"], 100),
+    "cause": st.column_config.TextColumn("Because", width=130),
+    "owner": st.column_config.TextColumn("Pod", width=130),
+    "retries": st.column_config.NumberColumn("Retries", width=70),
     "reason": st.column_config.TextColumn("Reason", width="large"),
+}
+GROUPS: dict[str, Any] = {
+    "steps": st.column_config.NumberColumn("Steps", format="localized", width=80),
+    "action": DECISIONS["action"],
+    "cause": DECISIONS["cause"],
+    "owner": DECISIONS["owner"],
+}
+REFUSED: dict[str, Any] = {
+    "pod": st.column_config.TextColumn("Pod", width="medium"),
+    "refused": st.column_config.NumberColumn("Late results refused", format="localized", width=150),
+    "since": st.column_config.TextColumn("Since (UTC)", help="The start of that process.", width=150),
+}
+FATES: dict[str, Any] = {
+    "step_id": DECISIONS["step_id"],
+    "now": _words("Now", fates.STATES, 115),
+    "with_pod": st.column_config.TextColumn("With pod", width=130),
+    "action": DECISIONS["action"],
+    "taken": st.column_config.TextColumn("Taken back (UTC)", width=150),
+    "reason": DECISIONS["reason"],
+    "run_id": "Run id",
 }
 _SHARE = st.column_config.NumberColumn("Refused, 5 min", format="percent", help="Of the calls of the last 5 minutes.")
 _P95 = st.column_config.NumberColumn("p95 (s)", format="%.3f", help="Latency: 95 % of the answers were faster.")
@@ -190,6 +230,14 @@ COST_PODS: dict[str, Any] = {
     ),
     "credits_a_day": st.column_config.NumberColumn("Credits a day", format="%.1f", help="As if it used it alone."),
 }  # fmt: skip
+LOADS: dict[str, Any] = {
+    "pod": "Pod",
+    "load": st.column_config.ProgressColumn("Slots busy", format="percent", min_value=0, max_value=1),
+    "running": st.column_config.NumberColumn("Running (steps)", width="small"),
+    "capacity": st.column_config.NumberColumn("Capacity (steps)", width="small"),
+    "buffered": st.column_config.NumberColumn("Buffered (steps)", help="Claimed, waiting for a slot.", width="small"),
+    "state": st.column_config.TextColumn("State", width="small"),
+}
 RUNNING: dict[str, Any] = {
     "pod": "Pod",
     "task": "Task type",
@@ -197,3 +245,4 @@ RUNNING: dict[str, Any] = {
     "step_id": "Step id",
     "note": "Note",
 }
+RUNNING_HERE = {name: RUNNING[name] for name in ("task", "seconds", "step_id", "note")}

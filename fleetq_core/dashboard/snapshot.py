@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -223,16 +223,18 @@ def run(runtime: Runtime, run_id: str) -> Answer[RecoveryRun | None]:
     return shared(runtime, f"run:{run_id}", read, ttl_s=5.0)
 
 
-def steps_now(runtime: Runtime, step_ids: Sequence[str]) -> Answer[list[StepRecord]]:
-    """These steps as they are now, in no particular order; those that were deleted are left out."""
-    read = runtime.queue.store.get_steps
-    return shared(runtime, f"steps_now:{hash(tuple(step_ids))}", lambda: read(step_ids), ttl_s=5.0)
+def fates(
+    runtime: Runtime, where: DecisionFilter, limit: int
+) -> Answer[tuple[list[DecisionRecord], dict[str, StepRecord]]]:
+    """The newest decisions that match, and the steps they were about as they are now."""
+    store = runtime.queue.store
 
+    def read() -> tuple[list[DecisionRecord], dict[str, StepRecord]]:
+        found = store.find_decisions(where, limit)
+        ids = sorted({record.decision.step_id for record in found})
+        return found, {step.step_id: step for step in (store.get_steps(ids) if ids else [])}
 
-def orders(runtime: Runtime, command_ids: Sequence[str]) -> Answer[list[CommandRecord]]:
-    """Some orders with their answers so far, for whoever waits for them."""
-    read = runtime.queue.store.list_commands
-    return shared(runtime, f"orders:{','.join(command_ids)}", lambda: read(len(command_ids), command_ids), ttl_s=0.5)
+    return shared(runtime, f"fates:{where}:{limit}", read, ttl_s=5.0)
 
 
 def throttle_history(runtime: Runtime, name: str) -> Answer[ThrottleHistory]:

@@ -178,7 +178,7 @@ def _draw_answers() -> None:
     # An order to all pods is heard by those too that have no such throttle.
     given = [one for one in (record.answers if record else ()) if one.pod_id in addressed]
     count = f"{len(given)} of {words.plural(len(addressed), 'pod')}"
-    st.caption(f"Reset ordered: {count} answered. The command log on Pods has it too.")
+    st.caption(f"Reset ordered: {count} answered. The command log on Audit has it too.")
     if given:
         lines = [f"{one.pod_id}: {'' if one.ok else 'refused, '}{one.result}" for one in given]
         st.code("\n".join(lines), language=None, wrap_lines=True)

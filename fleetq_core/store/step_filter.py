@@ -52,5 +52,6 @@ def conditions(where: StepFilter, after: PageKey | None, dialect: Dialect) -> tu
 
 def decision_conditions(where: DecisionFilter) -> tuple[str, dict[str, Any]]:
     """The WHERE of `find_decisions` with its values."""
-    bind = {name: value for name in ("run_id", "step_id", "owner") if (value := getattr(where, name)) is not None}
+    names = ("run_id", "step_id", "owner", "cause")
+    bind = {name: value for name in names if (value := getattr(where, name)) is not None}
     return " AND ".join(["1 = 1", *(f"d.{name} = :{name}" for name in bind)]), bind

@@ -67,8 +67,17 @@ def test_a_pod_that_is_killed_is_seen_and_loses_nothing(fresh: Dashboard, visit:
     eventually(lambda: fleet.queue.stats().completed == len(ids), timeout_s=60)
     assert {step.status for step in fleet.queue.store.get_steps(ids)} == {Status.COMPLETED}
 
-    page = visit(f"{fresh.url}/recovery")
-    expect(row(page, "pod-2")).to_contain_text("finished")
+    page = visit(f"{fresh.url}/pods?pod=pod-2")
+    main = page.get_by_test_id("stMain")
+    expect(main.get_by_text(re.compile(r"^pod-\w+ declared it dead at "))).to_be_visible()
+    expect(
+        main.get_by_text(re.compile(r"^\d+ steps? (was|were) taken from it\. Now: \d+ completed\.$"))
+    ).to_be_visible()
+    main.get_by_role("link", name="See that recovery run").click()
+    expect(main.get_by_text(re.compile(r"^1 dead pod, \d+ orphans?"))).to_be_visible()
+    expect(row(page, "pod-2")).to_contain_text("3 s")  # how long a pod may be silent
+    main.get_by_role("link", name="All runs").click()
+    expect(row(page, "pod-2")).to_contain_text("resubmitted")
     page = visit(fresh.url)
     expect(page.get_by_test_id("stMain").get_by_text("Nothing needs you.")).to_be_visible()
     expect(page.get_by_test_id("stSidebar").get_by_text("nothing needs you")).to_be_visible()

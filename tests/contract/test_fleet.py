@@ -194,6 +194,7 @@ def test_decisions_are_found_by_run_by_step_and_by_owner(s: Any, clock: FakeCloc
     assert found(owner="pod-c") == [(second.run_id, "s0")]
     assert found(step_id="s0") == [(second.run_id, "s0"), (first.run_id, "s0")]
     assert found(step_id="s0", owner="pod-b") == [(first.run_id, "s0")]
+    assert (found(owner="pod-c", cause="orphan"), found(cause="failed")) == ([(second.run_id, "s0")], [])
     assert (found(step_id="nobody"), len(found(limit=2))) == ([], 2)
     record = s.find_decisions(DecisionFilter(step_id="s0"), 1)[0]
     assert (record.leader_pod_id, record.started_ts) == ("pod-a", second.started_ts)

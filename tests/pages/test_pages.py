@@ -60,7 +60,7 @@ def test_an_empty_store_is_explained(running: Runtime, show: Open, name: str) ->
         "overview": "No pod reported a running step.",
         "steps": "There are no steps yet.",
         "submit": "Submit a step: it appears here",
-        "pods": "Nobody has ordered anything yet.",
+        "pods": "Select a pod for its story",
         "recovery": "There are no dead letters",
         "throttles": "No living pod has a throttle.",
         "cost": "its statements cost nothing",
@@ -75,7 +75,9 @@ def test_overview_shows_what_is_there(busy: Runtime, show: Open) -> None:
     assert [metric.value for metric in at.metric] == ["0", "1", "1", "1"]
     assert "pod-under-test" in words(at)
     assert "1 dead letter waits for a decision" in words(at)
-    assert at.dataframe[0].value["step_id"].tolist() == ["long-1"]
+    loads, running = (table.value for table in at.dataframe)
+    assert (loads["pod"].tolist(), loads["running"].tolist()) == (["pod-under-test"], [1])
+    assert running["step_id"].tolist() == ["long-1"]
     assert "as of " in words(at)
 
 
@@ -109,7 +111,7 @@ def test_pods_and_their_leader(busy: Runtime, show: Open) -> None:
     at = show("pods")
     assert not at.exception
     row = at.dataframe[0].value.iloc[0]
-    assert (row["pod"], list(row["life"]), row["leader"]) == ("pod-under-test", ["alive"], "★ leader")
+    assert (row["pod"], list(row["life"]), list(row["look"])) == ("pod-under-test", ["alive", "leader"], [])
     assert row["running"] == 1
 
 

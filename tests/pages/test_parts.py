@@ -14,7 +14,7 @@ from fleetq_core.dashboard import actions, snapshot
 from fleetq_core.dashboard.colours import STATUS_BADGES, STATUS_COLOURS
 from fleetq_core.dashboard.views import overview, pods, steps, words
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
-from fleetq_core.model import PodRecord, RecoveryRun, Sample, Status
+from fleetq_core.model import HeldClaims, PodRecord, RecoveryRun, Sample, Status
 from fleetq_core.runtime import Runtime
 from tests.support.waiting import eventually
 
@@ -98,13 +98,44 @@ def test_profiles_become_tables_leniently() -> None:
     assert steps.profile_columns("text") is None
 
 
-def test_throughput_is_averaged_over_spans_that_stay_where_they_are() -> None:
-    def sample(ts: float, completed: int) -> Sample:
-        return Sample(ts, 1.0, 0, 0, 0, 0, 0, completed, 0, None, 1, 0, None)
+def fact(snap: snapshot.Snapshot, label: str, orphans: int = 0) -> tuple[str, str]:
+    found = next(fact for fact in overview.health(snap, None, orphans) if fact.label == label)
+    return found.value, found.tone
 
-    samples = [sample(100.0, 4), sample(101.0, 2), sample(102.0, 9)]
-    told = [(ts, value) for ts, name, value in overview.throughput_points(samples, 2.0) if name == "completed"]
-    assert told == [(101.0, 3.0), (102.0, 9.0)]
+
+@pytest.mark.parametrize(
+    ("failed", "completed", "told"),
+    [(0, 0, ("none finished", "plain")), (0, 8, ("0.0%", "good")), (1, 9, ("10.0%", "warn")), (1, 3, ("25.0%", "bad"))],
+)
+def test_the_failure_rate_is_of_what_ended_lately(
+    running: Runtime, failed: int, completed: int, told: tuple[str, str]
+) -> None:
+    snap = snapshot.fleet(running).value
+    assert snap is not None
+    sample = Sample(100.0, 1.0, 0, 0, 0, 0, 0, completed, failed, None, 1, 0, None)
+    snap = replace(snap, samples=(sample, sample))
+    assert fact(snap, "Failure rate") == told
+    warned = any("ended in the last 5 minutes failed" in item.text for item in overview.attention(snap))
+    assert warned is (told[1] in ("warn", "bad"))
+
+
+def test_what_recovery_will_move_is_told_and_who_will_do_it(running: Runtime) -> None:
+    eventually(lambda: running.pod.leads)
+    snap = snapshot.fleet(running).value
+    assert snap is not None
+    assert fact(snap, "Recovery due") == ("nothing", "good")
+    due = replace(snap, stats=replace(snap.stats, retry_due=2))
+    assert fact(due, "Recovery due") == ("2 steps", "plain")
+    assert fact(due, "Recovery due", orphans=3) == ("5 steps", "warn")
+    assert fact(replace(due, leader=None), "Recovery due") == ("2 steps", "bad")
+
+
+def test_orphans_are_claims_of_processes_that_do_not_live(running: Runtime) -> None:
+    snap = snapshot.fleet(running).value
+    assert snap is not None
+    (pod,) = snap.pods
+    held = [HeldClaims(pod.pod_id, pod.incarnation, 4, 1.0), HeldClaims(pod.pod_id, "an older process", 3, 1.0)]
+    assert overview.orphans(snap, held) == 3
 
 
 def test_a_pod_that_died_is_told_from_one_that_was_stopped(running: Runtime) -> None:

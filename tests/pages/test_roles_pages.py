@@ -23,6 +23,7 @@ from tests.support.quiet_fleet import on_record, put_on_record
 CONTROLS = (
     ("pods", {}, "pause"),
     ("pods", {}, "resume"),
+    ("pods", {"pod": "pod-elsewhere"}, "drain"),
     ("recovery", {}, "run_recovery"),
     ("recovery", {}, "dead_requeue"),
     ("steps", {"step": "dead-1"}, "one_requeue"),

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from operator import attrgetter
 
 from fleetq_core.dashboard.snapshot import History, Snapshot
-from fleetq_core.model import RecoveryRun, Status
+from fleetq_core.model import HeldClaims, RecoveryRun, Status, WorkSpan
 
 from . import throttles
-from .pods import alive_pods, dead_pods, fleet_rests, late_pods
+from .pods import alive_pods, dead_pods, fleet_rests, late_pods, oddities
 from .words import Fact, duration, number, plural
 
 OLD_PENDING_S = 300.0
 UNDER_WAY_S = 10.0
 LATELY_S = 3600.0
 
-Point = tuple[float, str, float]  # time, series, value
+FAILING, FAILING_BADLY = 0.05, 0.25  # of the steps that finished lately
+GAP_SPANS = 2.5  # samples come a little late, and one span may have none: only a wider hole is a gap
+
+Point = tuple[float, str, float | None]  # time, series, value; None ends a line
+_DEPTHS = (Status.PENDING.value, Status.CLAIMED.value, Status.FAILED.value)
+_FLOWS = ("submitted", "completed", "failed")
+_PERCENTILES = ("p50", "p95", "p99")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +50,20 @@ class RunningRow:
     note: str
 
 
-def health(snap: Snapshot, problem: str | None) -> list[Fact]:
-    """The health strip."""
+@dataclass(frozen=True, slots=True)
+class LoadRow:
+    """How busy a living pod is; `load` is the share of its slots that run."""
+
+    pod: str
+    load: float
+    running: int
+    capacity: int
+    buffered: int
+    state: str
+
+
+def health(snap: Snapshot, problem: str | None, orphans: int = 0) -> list[Fact]:
+    """The health strip; `orphans` is how many claims dead pods hold."""
     alive, late, silent = len(alive_pods(snap)), len(late_pods(snap)), len(dead_pods(snap))
     resting, rests = sum(pod.rests for pod in snap.pods), fleet_rests(snap)
     counted = ((late, "late"), (silent, "dead"), (resting, "resting"))
@@ -68,6 +89,8 @@ def health(snap: Snapshot, problem: str | None) -> list[Fact]:
             "good" if age is None or age < OLD_PENDING_S else "warn",
             "How long the oldest pending step has waited to be claimed.",
         ),
+        _failure_fact(snap),
+        _recovery_fact(snap, orphans),
         Fact(
             "Dead letters",
             f"{dead_letters:,}",
@@ -75,6 +98,37 @@ def health(snap: Snapshot, problem: str | None) -> list[Fact]:
             "Failed steps with no retry left. They wait for a person.",
         ),
     ]
+
+
+def failure_rate(snap: Snapshot) -> tuple[int, int]:
+    """(failed, finished) steps of the last minutes, as sampled."""
+    failed = sum(sample.failed_delta for sample in snap.samples)
+    return failed, failed + sum(sample.completed_delta for sample in snap.samples)
+
+
+def _failure_fact(snap: Snapshot) -> Fact:
+    failed, finished = failure_rate(snap)
+    hint = f"Of {plural(finished, 'step')} that finished in the last 5 minutes, {failed:,} failed; retries may follow."
+    if not finished:
+        return Fact("Failure rate", "none finished", "plain", "No step finished in the last 5 minutes.")
+    share = failed / finished
+    tone = "bad" if share >= FAILING_BADLY else "warn" if share >= FAILING else "good"
+    return Fact("Failure rate", f"{share:.1%}", tone, hint)
+
+
+def _recovery_fact(snap: Snapshot, orphans: int) -> Fact:
+    due = snap.stats.retry_due + orphans
+    hint = "Steps that the leader's next recovery cycle moves: claims of dead pods, and failures whose retry is due."
+    if not due:
+        return Fact("Recovery due", "nothing", "good", hint)
+    return Fact("Recovery due", plural(due, "step"), "bad" if snap.leader is None else "warn" if orphans else "plain",
+                hint if snap.leader else f"{hint} No pod leads: nobody will do it.")  # fmt: skip
+
+
+def orphans(snap: Snapshot, held: Iterable[HeldClaims]) -> int:
+    """How many claims are held by processes that are not among the living."""
+    living = {pod.incarnation for pod in snap.pods if pod.is_alive(snap.now_ts, snap.threshold_s)}
+    return sum(claims.steps for claims in held if claims.incarnation not in living)
 
 
 def summary(snap: Snapshot, own_pod: tuple[str, str] | None) -> list[Fact]:
@@ -119,10 +173,23 @@ def attention(snap: Snapshot, failure: str | None = None) -> list[Attention]:
         text = f"{plural(stuck, 'handler')} ran past the time limit and did not return; each holds a slot."
         found.append(Attention(text, "pods", "See the pods"))
     found += _squeezed_throttles(snap)
+    found += _failing(snap) + _odd_pods(snap)
     if age is not None and age >= OLD_PENDING_S:
         text = f"The oldest pending step has waited {duration(age)}."
         found.append(Attention(text, "steps", "See pending steps", (("status", Status.PENDING.value),)))
     return found
+
+
+def _failing(snap: Snapshot) -> list[Attention]:
+    failed, finished = failure_rate(snap)
+    if not finished or failed / finished < FAILING:
+        return []
+    text = f"{failed / finished:.0%} of the steps that ended in the last 5 minutes failed: {failed:,} of {finished:,}."
+    return [Attention(text, "steps", "See failed steps", (("status", Status.FAILED.value),))]
+
+
+def _odd_pods(snap: Snapshot) -> list[Attention]:
+    return [Attention(sentence, "pods", "See the pods") for sentence in oddities(snap)]
 
 
 def _squeezed_throttles(snap: Snapshot) -> list[Attention]:
@@ -154,7 +221,7 @@ def oldest_pending_s(snap: Snapshot) -> float | None:
 
 
 def running_rows(snap: Snapshot) -> list[RunningRow]:
-    """What runs now, by pod, longest first."""
+    """What runs now, longest first."""
     rows = []
     for pod in alive_pods(snap):
         since_beat = max(0.0, snap.now_ts - pod.last_heartbeat_ts)
@@ -164,41 +231,71 @@ def running_rows(snap: Snapshot) -> list[RunningRow]:
             rows.append(
                 RunningRow(pod.pod_id, str(run.get("step_id")), str(run.get("task_type")), round(seconds, 1), note)
             )
-    return sorted(rows, key=lambda row: (row.pod, -row.seconds))
+    return sorted(rows, key=lambda row: (-row.seconds, row.pod))
+
+
+def load_rows(snap: Snapshot) -> list[LoadRow]:
+    """How busy each living pod is, the busiest first."""
+    rows = []
+    for pod in alive_pods(snap):
+        running, capacity = number(pod.meta.get("running_count")), number(pod.meta.get("capacity"))
+        load = min(1.0, running / capacity) if capacity else 0.0
+        state = "late" if pod.is_late(snap.now_ts) else str(pod.meta.get("state", ""))
+        rows.append(LoadRow(pod.pod_id, load, running, capacity, number(pod.meta.get("buffered")), state))
+    return sorted(rows, key=lambda row: (-row.load, row.pod))
 
 
 def depth_points(past: History) -> list[Point]:
     """(time, status, steps). Completed steps are history, not depth: throughput shows them."""
-    return [
-        (span.start_ts, status.value, float(getattr(span, f"most_{status.value}")))
-        for span in past.spans
-        for status in (Status.PENDING, Status.CLAIMED, Status.FAILED)
-    ]
+    return _curves(past, {name: attrgetter(f"most_{name}") for name in _DEPTHS})
 
 
 def throughput_points(past: History) -> list[Point]:
     """(time, what, steps a second) for submitted, completed and failed."""
-    return [
-        (span.start_ts, name, round(getattr(span, name) / max(span.seconds, 0.001), 3))
-        for span in past.spans
-        for name in ("submitted", "completed", "failed")
-    ]
+    return _curves(past, {name: partial(_rate, name) for name in _FLOWS})
 
 
 def wait_points(past: History) -> list[Point]:
     """(time, percentile, seconds) from submit to claim."""
-    return _percentile_points(past, "wait")
+    return _curves(past, {name: attrgetter(f"wait_{name}_s") for name in _PERCENTILES})
 
 
 def run_points(past: History) -> list[Point]:
     """(time, percentile, seconds) in the handler."""
-    return _percentile_points(past, "run")
+    return _curves(past, {name: attrgetter(f"run_{name}_s") for name in _PERCENTILES})
 
 
-def _percentile_points(past: History, what: str) -> list[Point]:
-    found = (
-        (span.start_ts, name, getattr(span, f"{what}_{name}_s"))
-        for span in past.spans
-        for name in ("p50", "p95", "p99")
-    )
-    return [(ts, name, round(value, 4)) for ts, name, value in found if value is not None]
+def _rate(name: str, span: WorkSpan) -> float:
+    return float(getattr(span, name)) / max(span.seconds, 0.001)
+
+
+def _curves(past: History, series: Mapping[str, Callable[[WorkSpan], float | None]]) -> list[Point]:
+    """The points of curves made of steps. A span without a value, or without a sample, is a gap and not a line over it:
+    a span ends its curve with a point at its end and one without a value, unless the next begins there."""
+    points: list[Point] = []
+    for name, value_of in series.items():
+        for span, following in zip_longest(past.spans, past.spans[1:]):
+            value = value_of(span)
+            if value is None:
+                continue
+            points.append((span.start_ts, name, round(value, 4)))
+            ends = span.start_ts + past.width_s
+            goes_on = following is not None and following.start_ts - span.start_ts < GAP_SPANS * past.width_s
+            if not goes_on or value_of(following) is None:
+                points += [(ends, name, round(value, 4)), (ends, name, None)]
+    return points
+
+
+def latest(points: Sequence[Point], past: History) -> str:
+    """The newest value of each series in words, as far as the last two spans have one."""
+    newest: dict[str, float] = {}
+    for ts, name, value in points:
+        if value is not None and ts >= past.now_ts - 2 * past.width_s:
+            newest[name] = value
+    return ", ".join(f"{name} {_figure(name, value)}" for name, value in newest.items()) or "nothing lately"
+
+
+def _figure(name: str, value: float) -> str:
+    if name in _PERCENTILES:
+        return duration(value)
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"

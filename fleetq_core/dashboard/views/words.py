@@ -32,6 +32,11 @@ def day_and_hour(ts: float) -> str:
     return datetime.fromtimestamp(ts, UTC).strftime("%a %d %b %H:%M")
 
 
+def day_and_second(ts: float) -> str:
+    """`25 Nov 14:00:05` in UTC."""
+    return datetime.fromtimestamp(ts, UTC).strftime("%d %b %H:%M:%S")
+
+
 def duration(seconds: float | None) -> str:
     """A span in one or two units, e.g. `3 min 20 s`."""
     if seconds is None:
