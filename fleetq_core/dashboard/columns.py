@@ -24,7 +24,7 @@ def _words(label: str, options: Sequence[str], width: Literal["small"] | int = "
 def reigns(colours: Mapping[str, str]) -> dict[str, Any]:
     """The columns of who led when, each pod in the colour that it has in the chart."""
     names = st.column_config.MultiselectColumn(
-        "Leader", options=[*colours, leaders.NOBODY], color=[*colours.values(), GREY], width=150
+        "Leader", options=[*colours, leaders.NOBODY, leaders.UNKNOWN], color=[*colours.values(), GREY, GREY], width=150
     )
     return {"pod": names, **_REIGNS}
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from .colours import AMBER, GREY, SERIES_COLOURS, STATUS_COLOURS
 from .views.heartbeats import STATES, Strip
-from .views.leaders import NO_RECORD, Reign
+from .views.leaders import NO_RECORD, UNKNOWN, Reign
 from .views.recovery import EFFECTS, RunPoint
 from .views.words import day_and_second, duration
 
@@ -51,7 +51,7 @@ def leaders(reigns: Sequence[Reign], colours: Mapping[str, str], seconds: float)
 
 
 def _name(reign: Reign) -> str:
-    return reign.pod[:18] or ("no record" if reign.note == NO_RECORD else "nobody")
+    return reign.pod[:18] or (UNKNOWN if reign.note == NO_RECORD else "nobody")
 
 
 def heartbeats(strip: Strip, since_ts: float, now_ts: float, seconds: float) -> None:

@@ -96,6 +96,7 @@ def test_what_lies_before_the_first_sample_is_no_gap_of_the_fleet() -> None:
     found = reigns(every(50, -10, "a"))
     assert told(found) == [("", 100, 50), ("a", 50, 0)]
     assert found[0].note == NO_RECORD
+    assert [line.pod for line in leaders.reign_lines(found, NOW, SINCE, 10)] == [["a"], ["no record"]]
     assert leaders.summary(found).startswith("a was the only leader, without a gap. Nothing is on record before ")
 
 

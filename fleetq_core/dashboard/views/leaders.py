@@ -16,7 +16,7 @@ from .pods import fleet_rests
 from .words import day_and_second, duration, plural
 
 MISSED = 2.5  # intervals between two samples that are more than an unlucky moment
-NOBODY = "no leader"
+NOBODY, UNKNOWN = "no leader", "no record"
 NO_RECORD = "Nothing is on record before."
 
 
@@ -138,7 +138,7 @@ def reign_lines(found: Sequence[Reign], now_ts: float, since_ts: float, limit: i
     """The newest reigns first, at most `limit`."""
     return [
         ReignLine(
-            pod=[reign.pod or NOBODY],
+            pod=[reign.pod or (UNKNOWN if reign.note == NO_RECORD else NOBODY)],
             start=day_and_second(reign.start_ts) if reign.start_ts > since_ts else "before",
             end=day_and_second(reign.end_ts) if reign.end_ts < now_ts else "now",
             lasted=("" if reign.start_ts > since_ts else "at least ") + duration(reign.end_ts - reign.start_ts),
