@@ -7,11 +7,7 @@ across the network that a dead client could leave open.
 from __future__ import annotations
 
 import json
-import math
-import random
-from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleetq_core.errors import SchemaMismatch, StoreError
@@ -45,26 +41,18 @@ from fleetq_core.model import (
     WorkSpan,
 )
 
-from . import rows, snowflake_history, snowflake_schema
-from . import snowflake_throttles as throttles
+from . import rows, snowflake_history, snowflake_samples, snowflake_schema
 from .protocol import Recovered, RecoveryOrder, Store
+from .snowflake_beats import Held, told
 from .snowflake_binds import DIALECT, json_sets
+from .snowflake_claims import Claims
 from .snowflake_connection import SnowflakeConnection, Statement, timestamp
+from .snowflake_statements import Statements, microseconds
 from .snowpark import SessionKeeper
-from .statements import load_statements
 from .step_filter import conditions, decision_conditions
 
-SQL = load_statements("snowflake.sql")
-SQL["claim_steps"] = SQL["claim_steps"].replace("/*best_steps*/", "\n" + SQL["best_steps"])
 _MISSING_TABLE = (2003, 2043)
 _FOREVER_US = 10**15  # 31 years: nobody has been silent for as long
-_LOOKED_AT = 200  # steps that a claim within caps looks at beyond its limit
-_LOOKS = 4  # of one claim on hybrid tables, when others are faster
-_WIDEST = 32  # of how many times its limit such a claim chooses at most
-_MOST_CHOICE = 1000  # steps among which it chooses
-_SAMPLED_TIMES = 1000
-_OTHERS = 16  # pods that may have claimed as much since the last look
-_SAMPLE_COUNTS = 13  # columns of sample_look before those of the pod
 
 
 class SnowflakeStore:
@@ -72,12 +60,10 @@ class SnowflakeStore:
 
     def __init__(self, connection: SnowflakeConnection, snowpark: SessionKeeper | None = None) -> None:
         self.tables = ""
-        self._db = connection
-        self._last_token = ""
-        self._unlooked = 1  # steps that may be claimed before a look whether any are left
-        self._window = 1  # of how many times its limit a claim on hybrid tables chooses
+        self._db, self._run = connection, Statements(connection)
+        self._claims = Claims(self._run)
         self._looked: IdleLook | None = None
-        self._held = _Held()
+        self._held = Held()
         self._last_run = ""
         self._snowpark = snowpark or SessionKeeper()
 
@@ -116,7 +102,7 @@ class SnowflakeStore:
 
     def _version(self) -> tuple[int, str] | None:
         try:
-            found = self._rows("schema_version")
+            found = self._run.rows("schema_version")
         except StoreError as exc:
             if getattr(exc.__cause__, "errno", None) in _MISSING_TABLE:
                 return None
@@ -124,7 +110,7 @@ class SnowflakeStore:
         return (int(found[0][0]), str(found[0][1])) if found else None
 
     def now(self) -> float:
-        return float(self._rows("now")[0][0])
+        return float(self._run.rows("now")[0][0])
 
     def change_signal(self) -> None:
         """Snowflake tells nobody of commits: waiting is polling here."""
@@ -138,19 +124,13 @@ class SnowflakeStore:
     def close(self) -> None:
         self._db.close()
 
-    def _rows(self, name: str, **bind: Any) -> list[tuple[Any, ...]]:
-        return self._db.rows(Statement.of(name, SQL[name]), bind)
-
-    def _write(self, name: str, **bind: Any) -> int:
-        return self._db.write(Statement.of(name, SQL[name]), bind)
-
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def insert_steps(self, steps: Sequence[StepRow]) -> int:
         token = new_token()
         by_id = {s.step_id: s for s in reversed(steps)}  # of an id that comes twice the first one counts
         told = [(s.step_id, s.task_type, s.payload, s.priority, s.max_retries) for s in by_id.values()]
-        new = sum(self._write("insert_steps", steps=text, token=token) for _, text in json_sets(told))
+        new = sum(self._run.write("insert_steps", steps=text, token=token) for _, text in json_sets(told))
         return new if self._db.hybrid else new - self._undouble(list(by_id), token, again=new < len(by_id))
 
     def _undouble(self, step_ids: Sequence[str], token: str, *, again: bool) -> int:
@@ -159,12 +139,12 @@ class SnowflakeStore:
         With `again` the ids were known before: maybe by a submit that never heard what became of it, and so has not
         looked for copies. Then those of others go too.
         """
-        doubled = [row[0] for row in self._rows("doubled_steps", step_ids=json.dumps(step_ids))]
+        doubled = [row[0] for row in self._run.rows("doubled_steps", step_ids=json.dumps(step_ids))]
         if not doubled:
             return 0
-        own = self._write("drop_doubles", step_ids=json.dumps(doubled), token=token)
+        own = self._run.write("drop_doubles", step_ids=json.dumps(doubled), token=token)
         if again:
-            self._write("drop_doubles", step_ids=json.dumps(doubled), token=None)
+            self._run.write("drop_doubles", step_ids=json.dumps(doubled), token=None)
         return own
 
     def claim_steps(
@@ -175,107 +155,37 @@ class SnowflakeStore:
         threshold_s: float,
         caps: Mapping[str, int] | None = None,
     ) -> list[ClaimedRow]:
-        repeated, self._last_token = claim_token == self._last_token, claim_token
-        # A look takes no lock and, on standard tables, perhaps no warehouse. An idle pod looks before each claim, and
-        # so does one of many at the end of a queue. In a long queue hardly anybody does.
-        if self._unlooked <= 0 and not repeated:
-            pending = int(self._rows("any_pending")[0][0])
-            if not pending:
-                return []
-            self._unlooked = pending // _OTHERS
-        bind = {
-            "pod_id": who.pod_id, "incarnation": who.incarnation, "threshold_us": _us(threshold_s),
-            "token": claim_token,
-        }  # fmt: skip
-        claim = self._claim_chosen if self._db.hybrid else self._claim_best
-        # A step that a standard table holds twice is claimed once.
-        claimed = {row.step_id: row for row in claim(bind, limit, caps or {}, repeated)}
-        self._unlooked = self._unlooked - len(claimed) if claimed else 0
-        return sorted(claimed.values(), key=lambda r: (-r.priority, r.created_ts, r.step_id))
-
-    def _claim_best(
-        self, bind: dict[str, Any], limit: int, caps: Mapping[str, int], _repeated: bool
-    ) -> list[ClaimedRow]:
-        """Choose and tag in one statement: a standard table has one lock, and there is no way around it."""
-        look_limit = limit + (_LOOKED_AT if caps else 0)
-        told = json.dumps(list(caps.items()))
-        self._write("claim_steps", **bind, held=0, caps=told, look_limit=look_limit, limit=limit)
-        return self._read_claim(bind)
-
-    def _claim_chosen(
-        self, bind: dict[str, Any], limit: int, caps: Mapping[str, int], repeated: bool
-    ) -> list[ClaimedRow]:
-        """Choose with a SELECT and tag what was chosen: hybrid tables lock these rows alone.
-
-        Another may have been faster. What is missing is then chosen at random from more of the best, and so are the
-        next claims until nobody is met any more, so that pods do not fight for the same rows. Who meets nobody takes
-        the best.
-        """
-        claimed = self._read_claim(bind) if repeated else []
-        if claimed:
-            return claimed
-        for _ in range(_LOOKS):
-            held = bind | {"held": len(claimed)}
-            ids = self._chosen(held, limit - len(claimed), _left(caps, claimed), self._window)
-            if not ids:
-                break
-            if self._write("claim_chosen", **held, ids=json.dumps(ids)):
-                before, claimed = len(claimed), self._read_claim(bind)
-                if len(claimed) - before >= len(ids):
-                    self._window = max(1, self._window * 3 // 4)
-                    break
-            self._window = min(_WIDEST, self._window * 8)
-        return claimed or self._read_claim(bind)
-
-    def _chosen(self, bind: Mapping[str, Any], limit: int, caps: Mapping[str, int], window: int) -> list[str]:
-        """The ids of up to `limit` steps within `caps`: the best, or a choice of the best `window` times `limit`."""
-        told = json.dumps([(name, cap * window) for name, cap in caps.items()])
-        most = max(limit, min(limit * window, _MOST_CHOICE))
-        look_limit = most + (_LOOKED_AT if caps else 0)
-        found = self._rows("best_steps", **bind, caps=told, look_limit=look_limit, limit=most)
-        # A slice and not any of them: two claims then meet over all of their rows or, far more often, over none.
-        begin = limit * random.randrange(math.ceil(len(found) / limit)) if window > 1 and found else 0
-        taken: Counter[str] = Counter()
-        ids: list[str] = []
-        for step_id, task_type in found[begin:] + found[:begin]:
-            if len(ids) < limit and taken[task_type] < caps.get(task_type, limit):
-                taken[task_type] += 1
-                ids.append(step_id)
-        return sorted(ids)  # in one order, which may spare two claims of the same rows a deadlock
-
-    def _read_claim(self, bind: Mapping[str, Any]) -> list[ClaimedRow]:
-        found = self._rows("read_claim", incarnation=bind["incarnation"], token=bind["token"])
-        return [ClaimedRow(*row) for row in found]
+        return self._claims.claim(who, claim_token, limit, threshold_s, caps or {})
 
     def settle_steps(self, outcomes: Sequence[Outcome], max_retries: int) -> set[tuple[str, str]]:
         # Two outcomes of one claim in a set would be an error of the whole statement; the first one stands.
         first = {(o.step_id, o.claim_token): o for o in reversed(outcomes)}
         told = [
             (o.step_id, o.claim_token, o.status.value, o.result if o.status is Status.COMPLETED else o.error, o.run_s,
-             None if o.retry_delay_s is None else _us(o.retry_delay_s))
+             None if o.retry_delay_s is None else microseconds(o.retry_delay_s))
             for o in first.values()
         ]  # fmt: skip
         written = [
-            self._write("settle_steps", outcomes=text, max_retries=max_retries) == count
+            self._run.write("settle_steps", outcomes=text, max_retries=max_retries) == count
             for count, text in json_sets(told)
         ]
         return set(first) if all(written) and len(first) == len(outcomes) else self._standing(outcomes)
 
     def _standing(self, outcomes: Sequence[Outcome]) -> set[tuple[str, str]]:
-        found = self._rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
+        found = self._run.rows("settled_already", step_ids=json.dumps([o.step_id for o in outcomes]))
         return rows.standing(outcomes, found)
 
     def release_steps(self, claims: Sequence[tuple[str, str]]) -> int:
-        return sum(self._write("release_steps", claims=text) for _, text in json_sets(claims))
+        return sum(self._run.write("release_steps", claims=text) for _, text in json_sets(claims))
 
     def release_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> int:
         if not self._held.may_be_unknown(who, known_tokens, before_ts):
             return 0
         bind = {"incarnation": who.incarnation, "before": timestamp(before_ts)}
-        return self._write("release_unknown", **bind, known=json.dumps(sorted(known_tokens)))
+        return self._run.write("release_unknown", **bind, known=json.dumps(sorted(known_tokens)))
 
     def held_claims(self, who: Identity) -> set[tuple[str, str]]:
-        return {(step_id, token) for step_id, token in self._rows("held_claims", incarnation=who.incarnation)}
+        return {(step_id, token) for step_id, token in self._run.rows("held_claims", incarnation=who.incarnation)}
 
     def requeue_steps(self, step_ids: Sequence[str]) -> list[str]:
         return self._move("requeue_steps", step_ids)
@@ -285,82 +195,77 @@ class SnowflakeStore:
 
     def _move(self, name: str, step_ids: Sequence[str], **bind: Any) -> list[str]:
         token = new_token()
-        moved = [self._write(name, step_ids=text, token=token, **bind) for _, text in json_sets(step_ids)]
-        return [row[0] for row in self._rows("moved_under", token=token)] if any(moved) else []
+        moved = [self._run.write(name, step_ids=text, token=token, **bind) for _, text in json_sets(step_ids)]
+        return [row[0] for row in self._run.rows("moved_under", token=token)] if any(moved) else []
 
     def get_steps(self, step_ids: Sequence[str]) -> list[StepRecord]:
-        found = rows.steps(self._rows("get_steps", step_ids=json.dumps(list(step_ids))))
+        found = rows.steps(self._run.rows("get_steps", step_ids=json.dumps(list(step_ids))))
         return list({record.step_id: record for record in found}.values())
 
     def payloads_of(self, step_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-        found = self._rows("payloads_of", step_ids=json.dumps(list(step_ids)))
+        found = self._run.rows("payloads_of", step_ids=json.dumps(list(step_ids)))
         return {step_id: (payload, priority) for step_id, payload, priority in found}
 
     def find_steps(self, where: StepFilter, limit: int, after: PageKey | None = None) -> list[StepRecord]:
-        return rows.steps(self._found("find_steps", conditions(where, after, DIALECT), limit))
+        return rows.steps(self._run.found("find_steps", conditions(where, after, DIALECT), limit))
 
     def find_ids(self, where: StepFilter, limit: int) -> list[str]:
-        return [row[0] for row in self._found("find_ids", conditions(where, None, DIALECT), limit)]
-
-    def _found(self, name: str, chosen: tuple[str, dict[str, Any]], limit: int) -> list[tuple[Any, ...]]:
-        condition, bind = chosen
-        return self._db.rows(Statement.of(name, SQL[name].replace("/*where*/", condition)), bind | {"limit": limit})
+        return [row[0] for row in self._run.found("find_ids", conditions(where, None, DIALECT), limit)]
 
     def held_by_pod(self) -> list[HeldClaims]:
-        return [HeldClaims(*row) for row in self._rows("held_by_pod")]
+        return [HeldClaims(*row) for row in self._run.rows("held_by_pod")]
 
     def stats(self) -> QueueStats:
-        return QueueStats(*self._rows("stats")[0])
+        return QueueStats(*self._run.rows("stats")[0])
 
     # -- pods and commands --------------------------------------------------------------------------------------------
 
     def register_pod(self, who: Identity, meta: Mapping[str, Any]) -> float:
-        self._write("register_pod", **rows.identity(who), meta=rows.published(meta))
+        self._run.write("register_pod", **rows.identity(who), meta=rows.published(meta))
         return self.now()
 
     def beat(self, who: Identity, meta: Mapping[str, Any], threshold_s: float) -> Beat:
         bind = {"pod_id": who.pod_id, "incarnation": who.incarnation, "meta": rows.published(meta)}
         state = BeatState.ALIVE
-        if not self._write("beat", **bind):
-            state = BeatState.REVIVED if self._write("revive", **bind) else BeatState.SUPERSEDED
-        view = self._rows("fleet_view", **rows.identity(who), threshold_us=_us(threshold_s))
+        if not self._run.write("beat", **bind):
+            state = BeatState.REVIVED if self._run.write("revive", **bind) else BeatState.SUPERSEDED
+        view = self._run.rows("fleet_view", **rows.identity(who), threshold_us=microseconds(threshold_s))
         own = [row for row in view if row[0] == "own"]
         if own:
             held = {row[1]: row[6] for row in view if row[0] == "held"}
-            self._held = _Held(who.incarnation, own[0][7], held)
+            self._held = Held(who.incarnation, own[0][7], held)
         if not own or state is BeatState.SUPERSEDED:
             return Beat(own[0][7] if own else self.now(), BeatState.SUPERSEDED if own else BeatState.MISSING)
-        return _beat(who, state, own[0], view)
+        return told(who, state, own[0], view)
 
     def throttle_reports(self, threshold_s: float) -> dict[str, JSON]:
-        found = self._rows("throttle_reports", threshold_us=_us(threshold_s))
+        found = self._run.rows("throttle_reports", threshold_us=microseconds(threshold_s))
         published = {pod_id: rows.mapping(meta).get("throttle_reports") for pod_id, meta in found}
         return {pod_id: told if isinstance(told, dict) else {} for pod_id, told in published.items()}
 
     def mark_down(self, who: Identity) -> None:
-        self._write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
+        self._run.write("mark_down", pod_id=who.pod_id, incarnation=who.incarnation)
 
     def idle_look(self) -> IdleLook:
-        statement = Statement.of("idle_look", SQL["idle_look"])
-        open_steps, *newest = self._db.rows(statement, {}, cached=self._looked is not None)[0]
+        open_steps, *newest = self._run.glance("idle_look", cached=self._looked is not None)[0]
         found = IdleLook(open_steps > 0, *newest)
         # The same answer again: nothing was written, so the next one should come from the result cache.
         self._looked = found if self.tables == "standard" and found == (self._looked or found) else None
         return found
 
     def list_pods(self) -> list[PodRecord]:
-        return [rows.pod(row) for row in self._rows("list_pods")]
+        return [rows.pod(row) for row in self._run.rows("list_pods")]
 
     def insert_command(self, command_id: str, kind: str, target: str, args: Mapping[str, Any], issued_by: str) -> None:
         bind = {"command_id": command_id, "kind": kind, "target": target, "issued_by": issued_by}
-        self._write("insert_command", args=json.dumps(dict(args)), **bind)
+        self._run.write("insert_command", args=json.dumps(dict(args)), **bind)
 
     def answer_command(self, command_id: str, pod_id: str, ok: bool, result: str) -> None:
-        self._write("answer_command", command_id=command_id, pod_id=pod_id, ok=int(ok), result=result)
+        self._run.write("answer_command", command_id=command_id, pod_id=pod_id, ok=int(ok), result=result)
 
     def list_commands(self, limit: int, command_ids: Sequence[str] | None = None) -> list[CommandRecord]:
         wanted = None if command_ids is None else json.dumps(list(command_ids))
-        found = self._rows("list_commands", limit=limit, command_ids=wanted)
+        found = self._run.rows("list_commands", limit=limit, command_ids=wanted)
         answers = [row[6:] for row in found if row[7] is not None]
         commands = {row[0]: rows.command(row[:6]) for row in found}
         return [CommandRecord(command, rows.answers(name, answers)) for name, command in commands.items()]
@@ -368,10 +273,10 @@ class SnowflakeStore:
     # -- leader -------------------------------------------------------------------------------------------------------
 
     def recover(self, order: RecoveryOrder) -> Recovered:
-        ran_before = self._db.statements
-        silence_us = _FOREVER_US if order.hold_off else _us(order.threshold_s)
-        bind = {"incarnation": order.leader.incarnation, "threshold_us": _us(order.threshold_s)}
-        look = self._rows("recovery_look", threshold_us=bind["threshold_us"], silence_us=silence_us)[0]
+        ran_before = self._run.count
+        silence_us = _FOREVER_US if order.hold_off else microseconds(order.threshold_s)
+        bind = {"incarnation": order.leader.incarnation, "threshold_us": microseconds(order.threshold_s)}
+        look = self._run.rows("recovery_look", threshold_us=bind["threshold_us"], silence_us=silence_us)[0]
         now, leader, orphans, due, silent = look
         if leader != order.leader.incarnation:
             return Recovered(is_leader=False, now_ts=now)
@@ -380,91 +285,58 @@ class SnowflakeStore:
         again, self._last_run = order.run_id == self._last_run, order.run_id
         moved, dead = 0, list[Verdict]()
         if orphans:
-            moved += self._write("recover_orphans", **run, silence_us=silence_us, max_retries=order.max_retries)
+            moved += self._run.write("recover_orphans", **run, silence_us=silence_us, max_retries=order.max_retries)
         if due:
-            moved += self._write("retry_failed", **run)
+            moved += self._run.write("retry_failed", **run)
         if silent:
-            dead = [Verdict(*row) for row in self._rows("silent_pods", silence_us=silence_us)]
-            dead = dead if self._write("bury_dead_pods", **bind, silence_us=silence_us) else []
-        found = self._rows("moved_in_run", run_id=order.run_id) if again else []
+            dead = [Verdict(*row) for row in self._run.rows("silent_pods", silence_us=silence_us)]
+            dead = dead if self._run.write("bury_dead_pods", **bind, silence_us=silence_us) else []
+        found = self._run.rows("moved_in_run", run_id=order.run_id) if again else []
         if again:
-            dead += rows.verdicts(self._rows("verdicts_of_run", run_id=order.run_id))
+            dead += rows.verdicts(self._run.rows("verdicts_of_run", run_id=order.run_id))
         if moved or dead or found:
             opened = {"run_id": order.run_id, "pod_id": order.leader.pod_id} | rows.verdicts_bind(dead)
-            self._write("open_recovery_run", **opened)
-        found = self._rows("moved_in_run", run_id=order.run_id) if moved else found
-        statements = self._db.statements - ran_before
+            self._run.write("open_recovery_run", **opened)
+        found = self._run.rows("moved_in_run", run_id=order.run_id) if moved else found
+        statements = self._run.count - ran_before
         return Recovered(True, now, tuple(rows.decisions(order.run_id, found)), tuple(dead), statements)
 
     def save_recovery_run(self, run: RecoveryRun, decisions: Sequence[Decision]) -> None:
         finished = None if run.finished_ts is None else timestamp(run.finished_ts)
         times = {"started_ts": timestamp(run.started_ts), "finished_ts": finished}
-        self._write("save_recovery_run", **rows.recovery_run_bind(run) | times)
+        self._run.write("save_recovery_run", **rows.recovery_run_bind(run) | times)
         told = [(d.step_id, d.cause, d.action, d.owner, d.retry_count, d.reason) for d in decisions]
         for _, text in json_sets(told):
-            self._write("save_decisions", run_id=run.run_id, decisions=text)
+            self._run.write("save_decisions", run_id=run.run_id, decisions=text)
 
     def list_recovery_runs(self, limit: int, run_id: str | None = None) -> list[RecoveryRun]:
-        return [rows.recovery_run(row) for row in self._rows("list_recovery_runs", limit=limit, run_id=run_id)]
+        return [rows.recovery_run(row) for row in self._run.rows("list_recovery_runs", limit=limit, run_id=run_id)]
 
     def find_decisions(self, where: DecisionFilter, limit: int) -> list[DecisionRecord]:
-        return [rows.decision_record(row) for row in self._found("find_decisions", decision_conditions(where), limit)]
+        return [
+            rows.decision_record(row) for row in self._run.found("find_decisions", decision_conditions(where), limit)
+        ]
 
     def take_sample(self, leader: Identity, interval_s: float, threshold_s: float) -> Sample | None:
-        bind = {"threshold_us": _us(threshold_s), "interval_us": _us(interval_s)}
-        found = self._rows("sample_look", **bind)
-        pods = [rows.lenient_pod(row[_SAMPLE_COUNTS:]) for row in found]
-        if next((pod.incarnation for pod in pods if pod.may_lead), None) != leader.incarnation:
-            return None
-        last, since, now, *counts = found[0][:_SAMPLE_COUNTS]
-        if last is not None and now - last < interval_s / 2:
-            return None
-        completed_since = counts[-2]
-        times = self._rows("sample_times", since=timestamp(since), limit=_SAMPLED_TIMES) if completed_since else []
-        running = [pod.meta.get("running_count") for pod in pods]
-        sample = rows.sample(
-            now, since, QueueStats(now, *counts[:7]),
-            (*counts[7:], len(pods), sum(n for n in running if isinstance(n, int))),
-            [(waited_us / 1e6, run_s) for waited_us, run_s in times],
-        )  # fmt: skip
-        sample = replace(sample, leader_pod_id=leader.pod_id)
-        bucket = int(now // interval_s)
-        seen = rows.seen_pods([pod for pod in pods if pod.may_lead], now)
-        taken = rows.as_bind(sample) | {"sampled_ts": timestamp(now), "pods": seen}
-        changed = self._write("insert_sample", bucket=bucket, **taken)
-        self._tell_throttles(bucket, now, leader, pods)
-        return sample if changed else None
-
-    def _tell_throttles(self, bucket: int, now: float, leader: Identity, pods: Sequence[PodRecord]) -> None:
-        for _, text in json_sets(throttles.figures(pods)):
-            self._write("insert_throttle_samples", figures=text, bucket=bucket, sampled_ts=timestamp(now))
-        found = throttles.changes(pods)
-        if found:
-            known = self._rows("known_runs", told=json.dumps([change.key for change in found]))
-            found = throttles.joined(found, known)
-        for pod in pods:
-            if pod.incarnation == leader.incarnation and pod.meta.get("throttle_plans"):
-                found += throttles.plan_changes(pod, self._rows("known_plans"))
-        for _, text in json_sets(change.row() for change in found):
-            self._write("insert_throttle_changes", changes=text)
+        return snowflake_samples.take(self._run, leader, interval_s, threshold_s)
 
     def list_samples(self, since_ts: float, limit: int) -> list[Sample]:
-        found = self._rows("list_samples", since=timestamp(since_ts), limit=limit)
+        found = self._run.rows("list_samples", since=timestamp(since_ts), limit=limit)
         return [Sample(*row) for row in reversed(found)]
 
     def work_history(self, since_ts: float, width_s: float) -> list[WorkSpan]:
         return snowflake_history.work_history(self._db, self._snowpark, since_ts, width_s)
 
     def list_pod_samples(self, since_ts: float, every: int = 1) -> list[PodSample]:
-        found = self._rows("list_pod_samples", since=timestamp(since_ts), every=every)
+        found = self._run.rows("list_pod_samples", since=timestamp(since_ts), every=every)
         return [pod for row in found for pod in rows.pod_samples(row)]
 
     def list_throttle_samples(self, since_ts: float, limit: int, name: str | None = None) -> list[ThrottleSample]:
-        found = self._rows("list_throttle_samples", since=timestamp(since_ts), limit=limit, throttle=name)
+        found = self._run.rows("list_throttle_samples", since=timestamp(since_ts), limit=limit, throttle=name)
         return [ThrottleSample(*row) for row in reversed(found)]
 
     def list_throttle_changes(self, limit: int, since_ts: float = 0.0, name: str | None = None) -> list[ThrottleChange]:
-        found = self._rows("list_throttle_changes", since=timestamp(since_ts), limit=limit, throttle=name)
+        found = self._run.rows("list_throttle_changes", since=timestamp(since_ts), limit=limit, throttle=name)
         return [ThrottleChange(*row) for row in found]
 
     def purge(self, completed_before: float, failed_before: float, limit: int) -> dict[str, int]:
@@ -476,52 +348,5 @@ class SnowflakeStore:
             "changes",
         )  # fmt: skip
         # Seldom is anything old enough, and one look costs less than ten writes that take locks.
-        old = dict(self._rows("purge_look", **bind))
-        return {kind: self._write(f"purge_{kind}", **bind) if old.get(kind) else 0 for kind in kinds}
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """The tokens that an incarnation held claims under at its last beat, each with the time of its oldest claim."""
-
-    incarnation: str = ""
-    now_ts: float = 0.0
-    oldest_by_token: Mapping[str, float] = field(default_factory=dict)
-
-    def may_be_unknown(self, who: Identity, known_tokens: Collection[str], before_ts: float) -> bool:
-        """Whether there may be claims from before `before_ts` under other tokens: True where the beat cannot tell."""
-        if self.incarnation != who.incarnation or before_ts > self.now_ts:
-            return True
-        return any(token not in known_tokens and at < before_ts for token, at in self.oldest_by_token.items())
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1_000_000)
-
-
-def _left(caps: Mapping[str, int], claimed: Sequence[ClaimedRow]) -> dict[str, int]:
-    """What the caps leave after `claimed`."""
-    taken = Counter(row.task_type for row in claimed)
-    return {name: cap - taken[name] for name, cap in caps.items()}
-
-
-def _beat(who: Identity, state: BeatState, own: Sequence[Any], view: Sequence[Sequence[Any]]) -> Beat:
-    """What the rows of `fleet_view` tell the pod whose row is `own`."""
-    by_kind: dict[str, list[Sequence[Any]]] = defaultdict(list)
-    for row in view:
-        by_kind[row[0]].append(row)
-    leader = by_kind["leader"][0] if by_kind["leader"] else None
-    leads = leader is not None and leader[1] == who.incarnation
-    # A pod obeys what was ordered in its own lifetime; an order to the leader goes to whoever leads.
-    orders = [row for row in by_kind["order"] if (leads if row[3] == "leader" else row[6] >= own[6])]
-    plans = rows.mapping(leader[3]).get("throttle_plans") if leader else None
-    return Beat(
-        now_ts=own[7],
-        state=state,
-        leader=leader[1] if leader else None,
-        leader_pod_id=leader[2] if leader else None,
-        paused=any(row[2] == "pause" for row in by_kind["state"]),
-        commands=tuple(rows.command(row[1:7]) for row in sorted(orders, key=lambda row: (row[6], row[1]))),
-        throttle_plans=plans if isinstance(plans, dict) else {},
-        throttles_reported=leads and bool(by_kind["report"]),
-    )
+        old = dict(self._run.rows("purge_look", **bind))
+        return {kind: self._run.write(f"purge_{kind}", **bind) if old.get(kind) else 0 for kind in kinds}

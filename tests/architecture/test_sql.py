@@ -13,7 +13,7 @@ import pytest
 from fleetq_core.config import Config
 from fleetq_core.model import TRANSITIONS, Status
 from fleetq_core.store import open_store, snowflake_schema
-from fleetq_core.store.snowflake import SQL as SNOWFLAKE
+from fleetq_core.store.snowflake_statements import SQL as SNOWFLAKE
 from fleetq_core.store.sqlite import SQL, _claim_sql
 from fleetq_core.store.sqlite_schema import migrations
 
@@ -75,10 +75,10 @@ SNOWFLAKE_MOVES["claim_chosen"] = MOVES["claim_steps"]
 
 
 def test_every_statement_for_snowflake_is_used_and_every_used_one_exists() -> None:
-    source = (ROOT / "fleetq_core/store/snowflake.py").read_text()
+    source = "".join(path.read_text() for path in sorted((ROOT / "fleetq_core/store").glob("snowflake*.py")))
     kinds = re.search(r"kinds = \((.*?)\)", source, re.DOTALL).group(1)
     purges = {f"purge_{kind}" for kind in re.findall(r'"(\w+)"', kinds)}
-    used = set(re.findall(r'(?:SQL\[|_rows\(|_write\(|_move\(|_found\()\s*"(\w+)"', source)) | purges
+    used = set(re.findall(r'(?:SQL\[|run\.(?:rows|glance|write|found)\(|_move\()\s*"(\w+)"', source)) | purges
     assert used == set(SNOWFLAKE)
 
 

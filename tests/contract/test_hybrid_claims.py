@@ -9,7 +9,7 @@ import pytest
 
 from fleetq_core.errors import StoreUnavailable
 from fleetq_core.model import Identity, Status
-from fleetq_core.store import snowflake
+from fleetq_core.store import snowflake_claims
 from fleetq_core.store.snowflake import SnowflakeStore
 from tests.contract.test_steps import ME, OTHER, THRESHOLD, deferred, get, row
 from tests.support import emulator
@@ -38,7 +38,7 @@ def rival(store: Any, token: str, limit: int) -> list[str]:
 
 def after_choosing(store: Any, *acts: Callable[[], object]) -> list[str]:
     """Have something happen each time the store has chosen steps to claim; returns what it reads to claim."""
-    waiting, names, read = list(acts), list[str](), store._rows
+    waiting, names, read = list(acts), list[str](), store._run.rows
 
     def rows(name: str, **bind: Any) -> Any:
         found = read(name, **bind)
@@ -48,7 +48,7 @@ def after_choosing(store: Any, *acts: Callable[[], object]) -> list[str]:
             waiting.pop(0)()
         return found
 
-    store._rows = rows
+    store._run.rows = rows
     return names
 
 
@@ -99,7 +99,7 @@ def test_a_claim_that_lost_everything_looks_among_more(s: Any) -> None:
     s.insert_steps([row(f"s{n:02}") for n in range(40)])
     after_choosing(s, lambda: rival(s, "r", 5))
     assert len(claim(s, "t1", 5)) == 5
-    assert s._window > 1
+    assert s._claims._window > 1
 
 
 def test_a_claim_ends_when_there_is_nothing_left_to_choose(s: Any) -> None:
@@ -117,7 +117,7 @@ def test_a_claim_looks_a_few_times_and_no_more(s: Any) -> None:
     flood(0)
     names = after_choosing(s, *[lambda n=n: flood(n) for n in range(1, 20)])
     assert claim(s, "t1", 5) == []
-    assert names.count("best_steps") == snowflake._LOOKS
+    assert names.count("best_steps") == snowflake_claims._LOOKS
 
 
 def test_caps_hold_over_all_looks_of_a_claim(s: Any) -> None:
@@ -132,10 +132,10 @@ def test_who_has_met_nobody_for_a_while_takes_the_best_again(s: Any) -> None:
     s.insert_steps([row(f"s{n:03}") for n in range(200)])
     after_choosing(s, lambda: rival(s, "r", 1))
     claim(s, "t", 1)
-    assert s._window > 1
+    assert s._claims._window > 1
     for n in range(20):
         claim(s, f"t{n}", 1)
-    best = s._rows("best_steps", **bind("u"), caps="[]", look_limit=1, limit=1)[0][0]
+    best = s._run.rows("best_steps", **bind("u"), caps="[]", look_limit=1, limit=1)[0][0]
     assert claim(s, "u", 1) == [best]
 
 
@@ -188,7 +188,7 @@ def bind(token: str, held: int = 0) -> dict[str, Any]:
 
 
 def write(store: Any, token: str = "t1", held: int = 0) -> int:
-    return store._write("claim_chosen", **bind(token, held), ids='["a", "b"]')
+    return store._run.write("claim_chosen", **bind(token, held), ids='["a", "b"]')
 
 
 def test_the_write_takes_what_was_chosen_and_nothing_else(s: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fleetq_core.store.snowflake import SQL, SnowflakeStore
+from fleetq_core.store.snowflake import SnowflakeStore
+from fleetq_core.store.snowflake_statements import SQL
 from tests.contract import test_deferral as deferral
 from tests.contract import test_fleet as fleet
 from tests.contract import test_hybrid_claims as hybrid

@@ -19,8 +19,9 @@ from fleetq_core.errors import SchemaMismatch, StoreError, StoreUnavailable
 from fleetq_core.model import Identity, Outcome, Status, StepRow
 from fleetq_core.store import open_snowflake, open_store
 from fleetq_core.store.protocol import RecoveryOrder
-from fleetq_core.store.snowflake import SQL, SnowflakeStore
+from fleetq_core.store.snowflake import SnowflakeStore
 from fleetq_core.store.snowflake_connection import SnowflakeConnection, Statement
+from fleetq_core.store.snowflake_statements import SQL
 from tests.support import account, emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.account]
@@ -252,7 +253,7 @@ def test_a_copy_that_has_moved_on_stays(standard: Any) -> None:
     double(standard, "s0", "z")
     standard.claim_steps(Identity("pod-a", "inc-a"), "t", 1, THRESHOLD)
     double(standard, "s0", "a")
-    assert standard._write("drop_doubles", step_ids='["s0"]', token=None) == 1
+    assert standard._run.write("drop_doubles", step_ids='["s0"]', token=None) == 1
     assert rows(standard, "SELECT write_token, status FROM step_tracker") == [("z", "claimed")]
 
 
@@ -404,7 +405,7 @@ def test_what_a_leader_writes_is_refused_to_another(standard: Any) -> None:
 
     def counts(who: Identity, silence_us: int) -> list[int]:
         bind = run | {"incarnation": who.incarnation, "silence_us": silence_us}
-        return [standard._write(name, **bind) for name in ("recover_orphans", "retry_failed", "bury_dead_pods")]
+        return [standard._run.write(name, **bind) for name in ("recover_orphans", "retry_failed", "bury_dead_pods")]
 
     assert counts(other, 10**15) == [0, 0, 0]
     assert counts(me, 10**15) == [1, 1, 0]
@@ -417,6 +418,6 @@ def test_a_living_pods_claim_is_no_orphan_whoever_looks(standard: Any) -> None:
     standard.insert_steps(steps(1))
     standard.claim_steps(me, "t", 1, THRESHOLD)
     bind = {"run_id": "r", "limit": 10, "threshold_us": 10**10, "max_retries": 3, "silence_us": 10**10}
-    assert standard._write("recover_orphans", incarnation=me.incarnation, **bind) == 0
+    assert standard._run.write("recover_orphans", incarnation=me.incarnation, **bind) == 0
     (record,) = standard.get_steps(["s0"])
     assert (record.status, record.claim_token) == (Status.CLAIMED, "t")
