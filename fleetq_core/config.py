@@ -18,7 +18,8 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from . import connections_file, sign_in
+from . import access, connections_file, sign_in
+from .access import Access, ApiKey, Caller
 from .errors import ConfigError
 from .roles import Role
 
@@ -57,7 +58,10 @@ class Config(BaseModel):
     store: str = Field("", description="sqlite:///PATH or snowflake")
     handlers: tuple[str, ...] = Field((), description="modules that register tasks, comma-separated")
     role: Role = Field(Role.POD, description="what a web process is: pod, dashboard (no pod) or viewer (no change)")
-    api_key: SecretStr | None = Field(None, description="key that HTTP callers must send")
+    operators: tuple[str, ...] = Field((), description="e-mail addresses, *@domain or *: who may act when signed in")
+    viewers: tuple[str, ...] = Field((), description="the same for who may only look")
+    api_key: SecretStr | None = Field(None, description="key that HTTP callers must send to write")
+    api_keys: SecretStr | None = Field(None, description="name:operator|viewer:key of programs, comma-separated")
     claim_ahead: int = Field(10_000, ge=0, le=100_000, description="most steps held claimed but not started")
     retry_base_delay: Seconds = Field(5.0, description="seconds before the first retry; doubles with each one")
     retry_max_delay: Seconds = Field(600.0, description="most seconds before a retry")
@@ -104,9 +108,9 @@ class Config(BaseModel):
             raise ValueError("is a name that the fleet itself uses; choose another")
         return value
 
-    @field_validator("handlers", mode="before")
+    @field_validator("handlers", "operators", "viewers", mode="before")
     @classmethod
-    def _split_handlers(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("handlers")
@@ -115,6 +119,19 @@ class Config(BaseModel):
         for name in value:
             if not _MODULE.fullmatch(name):
                 raise ValueError(f"{name!r} is not a module name such as myteam.tasks")
+        return value
+
+    @field_validator("operators", "viewers")
+    @classmethod
+    def _check_people(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        access.check_people(value)
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            access.parse_keys(value.get_secret_value())
         return value
 
     @field_validator("sqlite_synchronous")
@@ -177,6 +194,20 @@ class Config(BaseModel):
     def capacity(self) -> int:
         """How many handlers may run at once: max_parallelism × capacity_threshold, at least one."""
         return max(1, int(self.max_parallelism * self.capacity_threshold + 1e-9))
+
+    @property
+    def names_people(self) -> bool:
+        """Whether people must sign in to the dashboard, and programs need a key to read too."""
+        return bool(self.operators or self.viewers)
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The keys of programs, that of FLEET_Q_API_KEY among them."""
+        found = access.parse_keys(self.api_keys.get_secret_value()) if self.api_keys else ()
+        if self.api_key is None:
+            return found
+        everybody = ApiKey(Caller("http", Access.OPERATOR), self.api_key.get_secret_value().encode())
+        return (everybody, *found)
 
     @property
     def sqlite_path(self) -> Path:

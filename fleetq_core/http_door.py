@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import FleetQError, InvalidPayload, NotAllowed, StepConflict, StoreUnavailable
-from .http_guard import Refused, check_writer, json_body, without_query
+from .http_guard import Refused, check_reader, check_writer, json_body, without_query
 from .model import JSON
 from .openapi import Operation
 from .roles import check_may_act
@@ -97,11 +97,13 @@ class Door:
         body: Fields = {}
         if endpoint.method == "post":
             check_may_act(app.config.role)  # before the key: with the right one it may not either
-            check_writer(request, app.config)
+            request.state.caller = check_writer(request, app.config)
             without_query(request)
             takes = endpoint.operation.body
             if takes and (takes.required or _has_body(request)):
                 body = await json_body(request, app.config)
+        elif not endpoint.operation.public:
+            check_reader(request, app.config)
         return await anyio.to_thread.run_sync(endpoint.answering, app, request, body)
 
     def _endpoint(self, request: Request) -> Endpoint:

@@ -1,4 +1,4 @@
-"""What the HTTP door lets in: who may write, and what a body may be."""
+"""What the HTTP door lets in: who may read and write, and what a body may be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ipaddress
 
 from starlette.requests import ClientDisconnect, Request
 
+from .access import Access, Caller
 from .config import Config
 from .errors import InvalidPayload
 from .model import JSON
@@ -27,11 +28,24 @@ class Refused(Exception):
         super().__init__(error)
 
 
-def check_writer(request: Request, config: Config) -> None:
-    """Let in whoever has the key, or, where none is configured, only programs of this machine. Raises Refused."""
-    if config.api_key is not None:
-        _check_key(request, config.api_key.get_secret_value())
-        return
+_ANYBODY = Caller("http", Access.VIEWER)
+_THIS_MACHINE = Caller("http", Access.OPERATOR)
+
+
+def check_reader(request: Request, config: Config) -> Caller:
+    """Let in whoever has a key; anybody, where neither people nor programs are told apart. Raises Refused."""
+    return _holder(request, config) if config.names_people or config.api_keys else _ANYBODY
+
+
+def check_writer(request: Request, config: Config) -> Caller:
+    """Let in whoever has a key that may write, or, where none is needed, only programs of this machine.
+
+    Raises Refused, or NotAllowed for a key that may only read.
+    """
+    if config.keys or config.names_people:
+        caller = _holder(request, config)
+        caller.check_may_act()
+        return caller
     # A page of another site can make a browser on this machine post. Its Origin gives it away; and where it has
     # pointed its own name at this machine, so that origin and host agree, the name of the host does.
     host, origin = request.headers.get("host", ""), request.headers.get("origin")
@@ -41,16 +55,22 @@ def check_writer(request: Request, config: Config) -> None:
         raise Refused(403, "writes from other machines need FLEET_Q_API_KEY to be set")
     if not _is_loopback(_without_port(host)):
         raise Refused(403, "writes under another name than localhost need FLEET_Q_API_KEY to be set", "Host")
+    return _THIS_MACHINE
 
 
-def _check_key(request: Request, key: str) -> None:
+def _holder(request: Request, config: Config) -> Caller:
+    """Whose key was sent. Raises Refused."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    # Headers are bytes that Starlette reads as Latin-1; this gives them back.
-    if not hmac.compare_digest(given.encode("latin-1"), key.encode("utf-8")):
-        raise Refused(
-            401, "send the API key as Authorization: Bearer …", "Authorization", {"WWW-Authenticate": "Bearer"}
-        )
+    # Headers are bytes that Starlette reads as Latin-1; this gives them back. Every key is compared, whichever it is.
+    sent = given.encode("latin-1")
+    holders = [one.caller for one in config.keys if hmac.compare_digest(sent, one.key)]
+    if holders:
+        return holders[0]
+    error = "send the API key as Authorization: Bearer …"
+    if not config.keys:
+        error = "people sign in to this dashboard, and programs need a key: none is set in FLEET_Q_API_KEYS"
+    raise Refused(401, error, "Authorization", {"WWW-Authenticate": "Bearer"})
 
 
 def without_query(request: Request) -> None:

@@ -61,10 +61,10 @@ def _leadership(app: Runtime) -> Fields:
     return {"this_pod_id": None, "is_leader": False} | leader_view(*fleet_of(app.queue), me=me)
 
 
-def _recover(app: Runtime, _: Request, body: Fields) -> Answer:
+def _recover(app: Runtime, request: Request, body: Fields) -> Answer:
     _only(body, ())
     if app.pod is None:
-        return _ask_leader(app)
+        return _ask_leader(app, request)
     try:
         if app.pod.state in ("stopping", "stopped"):
             raise NotLeader(f"pod {app.pod.who.pod_id} is {app.pod.state}, so it may not run a recovery")
@@ -74,11 +74,11 @@ def _recover(app: Runtime, _: Request, body: Fields) -> Answer:
     return 200, {"message": "Recovery cycle completed successfully", "stats": recovery_stats(run)}
 
 
-def _ask_leader(app: Runtime) -> Answer:
+def _ask_leader(app: Runtime, request: Request) -> Answer:
     found = _leadership(app)
     if found["leader_pod_id"] is None:
         return 409, {"error": "no living pod leads this fleet, and this process runs no pod", **found}
-    command_id = app.queue.order(CommandKind.RUN_RECOVERY, THE_LEADER, by="http")
+    command_id = app.queue.order(CommandKind.RUN_RECOVERY, THE_LEADER, by=request.state.caller.name)
     return 202, {"message": f"Recovery ordered from pod {found['leader_pod_id']}", "command_id": command_id}
 
 
@@ -102,7 +102,8 @@ def _reset_throttle(app: Runtime, request: Request, body: Fields) -> Answer:
         raise Refused(404, f"no living pod publishes a throttle {name!r}", "name")
     if pod_id is not None and pod_id not in by_pod:
         raise Refused(404, f"no living pod {pod_id!r} publishes a throttle {name!r}", "pod_id")
-    command_id = app.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by="http", name=name)
+    whose = request.state.caller.name
+    command_id = app.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by=whose, name=name)
     app.poke()
     whom = f"pod {pod_id}" if pod_id else "all pods"
     return 202, {"message": f"Reset of throttle {name} ordered from {whom}", "command_id": command_id}
@@ -244,7 +245,7 @@ ENDPOINTS = (
             503: Reply("The store is away (with Retry-After), or a loop of the pod has died.", "HealthOrError",
                        {"status": "failed", "pod": "stopped"}, headers=("Retry-After",)),
         },
-        tag="Process",
+        tag="Process", public=True,
     )),
     Endpoint("get", "/metrics", _metrics, Operation(
         "metrics", "Prometheus metrics of the whole fleet",
@@ -254,10 +255,10 @@ ENDPOINTS = (
         tag="Process",
     )),
     Endpoint("get", "/openapi.json", _document, Operation(
-        "openapi", "This document", {200: Reply("OpenAPI 3.1.")}, tag="Process",
+        "openapi", "This document", {200: Reply("OpenAPI 3.1.")}, tag="Process", public=True,
     )),
     Endpoint("get", "/docs", _docs, Operation(
         "docs", "This document, for people", {200: Reply("A page that asks this server only.", media="text/html")},
-        tag="Process",
+        tag="Process", public=True,
     )),
 )  # fmt: skip

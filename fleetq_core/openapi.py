@@ -47,6 +47,7 @@ class Operation:
     text: str = ""
     body: Body | None = None
     tag: str = "Steps"
+    public: bool = False  # answered to anybody, key or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,19 @@ _AWAY = Reply(
     {"error": "the database is locked"},
     headers=("Retry-After",),
 )
-_WRITES = {
+_READS = {
     401: Reply(
-        "FLEET_Q_API_KEY is set, and the key is missing or wrong.",
+        "A key is needed, and it is missing or wrong.",
         "Error",
         {"error": "send the API key as Authorization: Bearer …", "field": "Authorization"},
         headers=("WWW-Authenticate",),
     ),
+}
+_WRITES = {
+    **_READS,
     403: Reply(
-        "The request comes from another site's page, or, while no key is set, from another machine; or this process is "
-        "a viewer, which changes nothing.",
+        "The key may only read; or the request comes from another site's page, or, while no key is set, from another "
+        "machine; or this process is a viewer, which changes nothing.",
         "Error",
         {"error": "cross-site requests are refused", "field": "Origin"},
     ),
@@ -120,15 +124,19 @@ FLEET-Q answers on the dashboard's own port. Every error is JSON: `error`, and `
 fault. Each GET answers HEAD too; another method is a 405 that names the right ones in `Allow`; an unknown address \
 below one of these is a 404, and one that holds .. or NUL a 400.
 
-Reading is open to whoever reaches the port. Writing needs the key of FLEET_Q_API_KEY; where none is set, it is open \
-to programs of the same machine only, addressed as localhost."""
+Writing needs the key of FLEET_Q_API_KEY or one of FLEET_Q_API_KEYS that may write; where none is set, it is open to \
+programs of the same machine only, addressed as localhost. Reading is open to whoever reaches the port, until \
+FLEET_Q_API_KEYS is set or people sign in to the dashboard: from then on it needs a key too. `/health`, this document \
+and `/docs` are always open."""
 
 
 def replies(described: Described) -> dict[int, Reply]:
     """Every status that a route answers to its own method."""
     operation = described.operation
     found = {503: _AWAY} | (_ADDRESSES if "{" in described.path else {})
-    found |= (_WRITES if described.method == "post" else {}) | (_BODIES if operation.body else {})
+    if not operation.public:
+        found |= _WRITES if described.method == "post" else _READS
+    found |= _BODIES if operation.body else {}
     return dict(sorted((found | dict(operation.replies)).items()))
 
 
@@ -173,8 +181,8 @@ def _operation(described: Described) -> Fragment:
     if operation.body:
         content = {"schema": _ref(operation.body.schema), "example": operation.body.example}
         found["requestBody"] = {"required": operation.body.required, "content": {JSON_TYPE: content}}
-    if described.method == "post":
-        # Either key does; none is needed from this machine while no key is set.
+    if not operation.public:
+        # Either way to send a key does; none is needed where none is set, for a write from this machine alone.
         found["security"] = [{"bearer": []}, {"header": []}, {}]
     return found
 

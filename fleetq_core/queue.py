@@ -225,7 +225,7 @@ class Queue:
         """Requeue failed steps, at most MAX_BULK; returns the ids that moved. Audited."""
         moved = self.store.requeue_steps(_bounded(step_ids))
         self._audit("requeue_steps", step_ids, moved, by)
-        self._notify()
+        self.notify()
         return moved
 
     def cancel_steps(self, step_ids: Sequence[str], *, by: str = "api") -> list[str]:
@@ -257,11 +257,19 @@ class Queue:
         found = self.store.list_commands(1, [command_id])
         return found[0] if found else None
 
-    def _audit(self, kind: str, step_ids: Sequence[str], moved: Sequence[str], by: str) -> None:
-        command_id = self.order(kind, STORE_OPERATOR, by=by, step_ids=list(step_ids)[:100], count=len(step_ids))
-        self.store.answer_command(command_id, STORE_OPERATOR, True, f"{len(moved)} of {len(step_ids)} steps moved")
+    def begin_act(self, kind: str, step_ids: Sequence[str], *, by: str, **args: JSON) -> str:
+        """Put on record what somebody is about to do to many steps by the queue itself; returns the record's id."""
+        return self.order(kind, STORE_OPERATOR, by=by, step_ids=list(step_ids)[:100], count=len(step_ids), **args)
 
-    def _notify(self) -> None:
+    def end_act(self, command_id: str, result: str, *, ok: bool = True) -> None:
+        """Put on record what came of it."""
+        self.store.answer_command(command_id, STORE_OPERATOR, ok, result)
+
+    def _audit(self, kind: str, step_ids: Sequence[str], moved: Sequence[str], by: str) -> None:
+        self.end_act(self.begin_act(kind, step_ids, by=by), f"{len(moved)} of {len(step_ids)} steps moved")
+
+    def notify(self) -> None:
+        """Let whoever waits for steps in this process look at once."""
         if self.on_submit:
             self.on_submit()
 

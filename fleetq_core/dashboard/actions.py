@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import streamlit as st
-
+from fleetq_core import many_steps
 from fleetq_core.commands import ALL_PODS, THE_LEADER, CommandKind
-from fleetq_core.errors import InvalidPayload
+from fleetq_core.errors import InvalidPayload, StepConflict
 from fleetq_core.ids import new_step_id
-from fleetq_core.model import NewStep
+from fleetq_core.many_steps import Progress
+from fleetq_core.model import NewStep, Submitted
 from fleetq_core.roles import check_may_act
 from fleetq_core.runtime import Runtime
+
+from . import person
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_COUNT = 1000
 UPLOADS = "uploads"
 
 
-def who() -> str:
-    """Who acts: the e-mail of a logged-in viewer, else `dashboard`."""
-    try:
-        email = st.user.email if st.user.is_logged_in else None
-    except AttributeError:  # no login is configured
-        email = None
-    return str(email) if email else "dashboard"
+def _acts(action: Callable[Concatenate[Runtime, P], T]) -> Callable[Concatenate[Runtime, P], T]:
+    """Only for operators. It is asked here, at the action: a button that is not drawn keeps nobody from it."""
+
+    @functools.wraps(action)
+    def guarded(runtime: Runtime, /, *args: P.args, **options: P.kwargs) -> T:
+        person.caller(runtime.config).check_may_act()
+        return action(runtime, *args, **options)
+
+    return guarded
 
 
-def requeue(runtime: Runtime, step_ids: Sequence[str]) -> str:
-    """Requeue failed steps; says how many moved."""
-    return _moved("requeued", len(runtime.queue.requeue_steps(step_ids, by=who())), len(step_ids), "failed")
+def _who(runtime: Runtime) -> str:
+    return person.caller(runtime.config).name
 
 
-def cancel(runtime: Runtime, step_ids: Sequence[str]) -> str:
-    """Cancel pending steps; says how many moved."""
-    return _moved("cancelled", len(runtime.queue.cancel_steps(step_ids, by=who())), len(step_ids), "pending")
+@_acts
+def requeue(runtime: Runtime, step_ids: Sequence[str], what: str = "") -> Iterator[Progress]:
+    """Give failed steps a fresh set of retries; `what` says for the record how they were found."""
+    return many_steps.requeue(runtime.queue, step_ids, by=_who(runtime), what=what)
 
 
-def _moved(verb: str, moved: int, asked: int, needed: str) -> str:
-    noun = "step" if asked == 1 else "steps"
-    rest = "" if moved == asked else f"; the others are not {needed} any more"
-    return f"{moved:,} of {asked:,} {noun} {verb}{rest}."
+@_acts
+def cancel(runtime: Runtime, step_ids: Sequence[str], what: str = "") -> Iterator[Progress]:
+    """End pending steps for good."""
+    return many_steps.cancel(runtime.queue, step_ids, by=_who(runtime), what=what)
 
 
+@_acts
+def replay(runtime: Runtime, copies: Mapping[str, str], what: str = "") -> Iterator[Progress]:
+    """Submit copies of ended steps, under the id that `copies` gives to each."""
+    return many_steps.replay(runtime.queue, copies, by=_who(runtime), what=what)
+
+
+@_acts
 def order(runtime: Runtime, kind: CommandKind, pod_id: str | None = None) -> str:
     """Order a pod (None: all pods) to do something; returns the command's id."""
     target = THE_LEADER if kind is CommandKind.RUN_RECOVERY else pod_id or ALL_PODS
-    command_id = runtime.queue.order(kind, target, by=who())
+    command_id = runtime.queue.order(kind, target, by=_who(runtime))
     runtime.poke()
     return command_id
 
 
+@_acts
 def reset_throttle(runtime: Runtime, name: str, pod_id: str | None = None) -> str:
     """Order a pod (None: all pods) to forget what a throttle has learnt; returns the command's id."""
-    command_id = runtime.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by=who(), name=name)
+    command_id = runtime.queue.order(CommandKind.RESET_THROTTLE, pod_id or ALL_PODS, by=_who(runtime), name=name)
     runtime.poke()
     return command_id
 
@@ -79,6 +95,7 @@ def check(runtime: Runtime, payload: Mapping[str, Any], priority: int = 0, step_
     runtime.queue.check(NewStep(payload, priority, step_id))
 
 
+@_acts
 def submit(
     runtime: Runtime, payload: Mapping[str, Any], priority: int = 0, count: int = 1, step_id: str | None = None
 ) -> list[str]:
@@ -88,9 +105,19 @@ def submit(
     ids = [step_id or new_step_id()] if count == 1 else [
         f"{step_id}-{number}" if step_id else new_step_id() for number in range(1, count + 1)
     ]  # fmt: skip
-    return runtime.queue.submit_steps([NewStep(payload, priority, one) for one in ids])
+    sets = list(submit_sets(runtime, [NewStep(payload, priority, one) for one in ids]))
+    if conflicts := [step_id for done in sets for step_id in done.conflicts]:
+        raise StepConflict(conflicts[0])
+    return ids
 
 
+@_acts
+def submit_sets(runtime: Runtime, steps: Sequence[NewStep]) -> Iterator[Submitted]:
+    """Submit many steps set by set; what each set brought."""
+    return many_steps.submit(runtime.queue, steps, by=_who(runtime))
+
+
+@_acts
 def save_upload(runtime: Runtime, name: str, content: bytes | memoryview) -> str:
     """Keep an uploaded file for the pods of this machine; returns its absolute path.
 

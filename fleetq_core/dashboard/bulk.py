@@ -16,7 +16,7 @@ from fleetq_core.model import NewStep
 from fleetq_core.runtime import Runtime
 from fleetq_core.steps_file import Line, read_steps
 
-from . import columns, shell, tables, widgets
+from . import actions, columns, shell, tables, widgets
 from .views.words import Fact, plural
 
 MAX_LINES = 100_000
@@ -115,7 +115,7 @@ def _send(runtime: Runtime, steps: Sequence[NewStep]) -> Sent:
     sent = Sent(len(steps))
     bar = st.progress(0.0, text=f"0 of {plural(len(steps), 'step')}")
     try:
-        for done in runtime.queue.submit_sets(steps):
+        for done in actions.submit_sets(runtime, steps):
             sent.ids += len(done.step_ids)
             sent.new += done.new
             sent.conflicts += done.conflicts

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
+from fleetq_core.errors import InvalidPayload
 from fleetq_core.model import StepFilter
 
 from . import finder, shell, widgets
@@ -19,17 +21,21 @@ _MIME = {Format.CSV: "text/csv", Format.JSON_LINES: "application/jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    where: StepFilter
+    choices: list[Any]
     name: str
     file: views.StepFile
 
 
 def draw() -> None:
     """Read the steps that match the filters into a file, and offer it."""
-    snap, where, state = shell.fleet().value, finder.asked_for(), st.session_state
+    snap, state = shell.fleet().value, st.session_state
     if snap is None:
         return
-    if _MADE in state and state[_MADE].where != where:
+    try:
+        where = finder.asked_for()
+    except InvalidPayload:
+        return  # the list says so
+    if _MADE in state and state[_MADE].choices != finder.choices():
         del state[_MADE]
     found = views.expected(where, snap.stats)
     with st.popover("Download", icon=":material/download:", key="export", on_change="rerun"):
@@ -56,7 +62,7 @@ def _make(where: StepFilter, form: Format, found: views.Expected) -> _Made:
     for rows in views.fill(made, lambda after, limit: queue.find_steps(where, limit=limit, after=after)):
         bar.progress(min(1.0, rows / max(1, found.rows)), text=f"{rows:,} steps read")
     bar.empty()
-    return _Made(where, views.file_name(made, now_ts), made)
+    return _Made(finder.choices(), views.file_name(made, now_ts), made)
 
 
 def _offer(made: _Made) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
-from fleetq_core.errors import StoreError
+from fleetq_core.errors import InvalidPayload, StoreError
 from fleetq_core.model import PageKey, Status, StepFilter, StepRecord
-from fleetq_core.runtime import Runtime
 
-from . import actions, columns, shell, snapshot, story, tables, widgets
+from . import columns, shell, snapshot, step_actions, story, tables, widgets
 from .views import steps as views
-from .views import words
+from .views import times, words
 
 TABLE = "steps_table"
 PAGE_SIZE = 50
@@ -20,6 +20,7 @@ ANY = "any"
 _PAGES_KEY = "_steps_pages"  # the keys of the pages before this one, newest first page = empty
 _WHERE_KEY = "_steps_where"
 _ROWS_KEY = "_steps_rows"
+FILTERS = ("status", "task", "pod", "text", "created", "from", "until")
 STATES = (ANY, *(status.value for status in Status), "dead letters")
 
 
@@ -38,6 +39,18 @@ def draw_filters() -> None:
         "Text", key="text", bind="query-params", icon=":material/search:",
         placeholder="in step id, payload or error", max_chars=200,
     )  # fmt: skip
+    _draw_times()
+
+
+def _draw_times() -> None:
+    """When they were submitted: lately, or between two moments."""
+    chosen, from_, until = st.columns([2, 1, 1])
+    lately = chosen.segmented_control(
+        "Submitted", [ANY, *times.LATELY, times.BETWEEN], default=ANY, key="created", bind="query-params", required=True
+    )
+    if lately == times.BETWEEN:
+        from_.text_input("From (UTC)", key="from", bind="query-params", placeholder=times.EXAMPLE, max_chars=40)
+        until.text_input("Until (UTC)", key="until", bind="query-params", placeholder=times.EXAMPLE, max_chars=40)
 
 
 def _with(names: Sequence[str], key: str) -> list[str]:
@@ -47,11 +60,19 @@ def _with(names: Sequence[str], key: str) -> list[str]:
     return [ANY, *names, *extra]
 
 
+def choices() -> list[Any]:
+    """What is chosen in the filters: it stays the same while "the last hour" moves on."""
+    return [st.session_state.get(key) for key in FILTERS]
+
+
 def asked_for() -> StepFilter:
-    """What the filters ask for."""
+    """What the filters ask for. Raises InvalidPayload for a moment that is none."""
     state = st.session_state
     chosen = state.get("status") or ANY
+    created_from, created_until = _created()
     return StepFilter(
+        created_from=created_from,
+        created_until=created_until,
         status=Status(chosen) if chosen in set(Status) else None,
         dead_letters=chosen == "dead letters",
         task_type=_given(state.get("task")),
@@ -60,15 +81,31 @@ def asked_for() -> StepFilter:
     )
 
 
+def _created() -> tuple[float | None, float | None]:
+    """Between which moments. Raises InvalidPayload for a moment that is none."""
+    lately = st.session_state.get("created") or ANY
+    if lately in times.LATELY:
+        # A filter that moves with every refresh would be another one each time, for the cache and for its pages.
+        return times.since(lately, _now() or 0.0), None
+    if lately != times.BETWEEN:
+        return None, None
+    return times.moment("from", st.session_state.get("from")), times.moment("until", st.session_state.get("until"))
+
+
 def _given(value: str | None) -> str | None:
     return None if value in (None, "", ANY) else value
 
 
 def draw_list() -> None:
     """One page of steps, the newest first. While rows are selected the page holds still: only their figures move."""
-    where, state = asked_for(), st.session_state
-    if state.get(_WHERE_KEY) != where:
-        state[_WHERE_KEY], state[_PAGES_KEY] = where, []
+    state = st.session_state
+    try:
+        where = asked_for()
+    except InvalidPayload as exc:
+        widgets.problem("This moment cannot be read.", str(exc))
+        return
+    if state.get(_WHERE_KEY) != choices():
+        state[_WHERE_KEY], state[_PAGES_KEY] = choices(), []
         tables.unpick(TABLE)
     pages: list[PageKey] = state.setdefault(_PAGES_KEY, [])
     selected = tables.picked(TABLE)
@@ -86,7 +123,7 @@ def draw_list() -> None:
             [views.step_line(step, now_ts) for step in steps], [step.step_id for step in steps],
             columns.STEPS, TABLE, "Steps, newest first", many=True,
         )  # fmt: skip
-        _draw_bar([step for step in steps if step.step_id in set(selected)])
+        _draw_bar(where, [step for step in steps if step.step_id in set(selected)])
     _draw_paging(pages, steps, more)
     if len(selected) == 1 and now_ts is not None:
         for step in steps:
@@ -116,43 +153,19 @@ def _now() -> float | None:
     return snap.now_ts if snap else None
 
 
-def _draw_bar(selected: Sequence[StepRecord]) -> None:
-    failed = [step.step_id for step in selected if step.status is Status.FAILED]
-    pending = [step.step_id for step in selected if step.status is Status.PENDING]
+def _draw_bar(where: StepFilter, selected: Sequence[StepRecord]) -> None:
     if not selected:
-        widgets.empty("Select a row for its whole story; select several to requeue or cancel them together.")
+        widgets.empty("Select a row for its whole story, or several to act on them together.")
+        step_actions.draw_all(where)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(f"{words.plural(len(selected), 'step')} selected")
-        draw_actions(failed, pending, "bulk")
+        step_actions.draw(selected, "bulk", TABLE)
         if len(selected) == 1:
             st.page_link(
                 shell.page_path("steps"), label="Link to this step", icon=":material/link:",
                 query_params={"step": selected[0].step_id},
             )  # fmt: skip
-
-
-def draw_actions(failed: Sequence[str], pending: Sequence[str], key: str, table: str = TABLE) -> None:
-    """Requeue for the failed, cancel for the pending; both ask first and name the count."""
-    runtime = shell.runtime()
-
-    def act(action: Callable[[Runtime, Sequence[str]], str], step_ids: Sequence[str]) -> str:
-        answer = action(runtime, step_ids)
-        tables.unpick(table)
-        return answer
-
-    if failed and shell.act_button(f"Requeue {len(failed)}", key=f"{key}_requeue", icon=":material/replay:"):
-        widgets.confirm(
-            "Requeue failed steps?",
-            f"{words.plural(len(failed), 'failed step')} will go back to pending with a fresh set of retries.",
-            lambda: act(actions.requeue, failed), verb=f"Requeue {len(failed)}", items=failed,
-        )  # fmt: skip
-    if pending and shell.act_button(f"Cancel {len(pending)}", key=f"{key}_cancel", icon=":material/block:"):
-        widgets.confirm(
-            "Cancel pending steps?",
-            f"{words.plural(len(pending), 'pending step')} will fail for good without having run.",
-            lambda: act(actions.cancel, pending), verb=f"Cancel {len(pending)}", items=pending,
-        )  # fmt: skip
 
 
 def _draw_paging(pages: list[PageKey], steps: Sequence[StepRecord], more: bool) -> None:
@@ -184,7 +197,5 @@ def draw_step(step_id: str) -> None:
         return
     widgets.as_of(max(now_ts, step.last_update_ts))
     with st.container(horizontal=True):
-        draw_actions(
-            [step_id] if step.status is Status.FAILED else [], [step_id] if step.status is Status.PENDING else [], "one"
-        )
+        step_actions.draw([step], "one", TABLE)
     story.draw(step, now_ts, runtime.config.max_retries, shell.fleet().value)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from fleetq_core.model import Decision, DecisionFilter, RecoveryRun, StepRecord
 
-from . import columns, finder, shell, snapshot, tables, timelines, widgets
+from . import columns, shell, snapshot, step_actions, tables, timelines, widgets
 from .colours import EFFECT_BADGES
 from .snapshot import RECENT_RUNS, Snapshot
 from .views import recovery as views
@@ -212,7 +212,7 @@ def draw_dead_letters() -> None:
         lines, ids, columns.DEAD_LETTERS, LETTERS_TABLE, "Dead letters, newest first", many=True
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
-        finder.draw_actions(chosen or ids, [], "dead", table=LETTERS_TABLE)
+        step_actions.draw([step for step in letters if step.step_id in (chosen or ids)], "dead", LETTERS_TABLE)
         if len(chosen) == 1:
             _link("steps", "See the step", ":material/list_alt:", step=chosen[0])
         st.text(f"{len(chosen)} selected" if chosen else f"No row is selected: this is for all {len(ids)} shown.")

@@ -9,11 +9,12 @@ from typing import Any
 
 import streamlit as st
 
+from fleetq_core.access import Access
 from fleetq_core.errors import FleetQError, StoreError
 from fleetq_core.roles import REFUSAL
 from fleetq_core.runtime import Runtime, get_runtime
 
-from . import snapshot, widgets
+from . import gate, person, snapshot, widgets
 from .snapshot import Answer, Snapshot
 from .views import overview
 
@@ -37,22 +38,29 @@ _PAGES = (
 def render() -> None:
     """Draw the whole screen; the main script does nothing else."""
     st.set_page_config(page_title="FLEET-Q", page_icon="🚚", layout="wide", initial_sidebar_state="auto")
-    page = st.navigation(
-        [
-            st.Page(page_path(name), title=title, icon=icon, url_path=url or None, default=not url)
-            for name, title, icon, url in _PAGES
-        ]
-    )
-    widgets.show_flash()
     try:
-        get_runtime()
+        config = get_runtime().config
     except FleetQError as exc:
         st.title("FLEET-Q")
         widgets.problem("This dashboard cannot start, so there is nothing to show.", str(exc))
         return
+    known = person.caller(config)
+    let_in = known.access is not Access.NONE
+    page = st.navigation(
+        [
+            st.Page(page_path(name), title=title, icon=icon, url_path=url or None, default=not url)
+            for name, title, icon, url in _PAGES
+        ],
+        position="sidebar" if let_in else "hidden",
+    )
+    if not let_in:
+        gate.draw(known, config)
+        return
+    widgets.show_flash()
     with st.sidebar:
         st.toggle("Live", value=True, key=LIVE_KEY, help="Refresh the figures every two seconds.")
         live(_status)
+        gate.draw_person()
     try:
         page.run()
     except StoreError as exc:
@@ -70,8 +78,12 @@ def runtime() -> Runtime:
 
 
 def refusal() -> str | None:
-    """Why nothing may be changed from here, or None where it may."""
-    return None if get_runtime().config.role.may_act else f"{REFUSAL[0].upper()}{REFUSAL[1:]}."
+    """Why nothing may be changed from here by this person, or None where it may."""
+    config = get_runtime().config
+    if not config.role.may_act:
+        return f"{REFUSAL[0].upper()}{REFUSAL[1:]}."
+    known = person.caller(config)
+    return None if known.access is Access.OPERATOR else "You may look and not act: you are signed in as a viewer."
 
 
 def act_button(label: str, *, disabled: bool = False, help: str | None = None, **options: Any) -> bool:  # noqa: A002

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import streamlit as st
 
@@ -77,6 +77,9 @@ def confirm(title: str, question: str, action: Callable[[], str], *, verb: str, 
         if yes:
             try:
                 flash(action())
+            except CutShort as exc:
+                problem("It ended before it was done. What is done stands, and doing it again is safe.", str(exc))
+                return
             except FleetQError as exc:
                 problem("That did not work; nothing was changed by this attempt.", str(exc))
                 return
@@ -84,6 +87,25 @@ def confirm(title: str, question: str, action: Callable[[], str], *, verb: str, 
             st.rerun()
 
     ask()
+
+
+class CutShort(FleetQError):
+    """Work in sets that an error ended after the first."""
+
+
+def in_sets(progress: Iterable[tuple[int, int]], total: int, done: str) -> int:
+    """Show how far work in sets has come, as (asked, moved) tells; returns how many moved. Raises CutShort."""
+    asked, moved, bar = 0, 0, st.progress(0.0, text=f"0 of {words.plural(total, 'step')}")
+    try:
+        for asked, moved in progress:
+            bar.progress(asked / total, text=f"{asked:,} of {words.plural(total, 'step')}: {moved:,} {done}")
+    except FleetQError as exc:
+        if not asked:
+            raise
+        raise CutShort(f"after {asked:,} of {words.plural(total, 'step')}, {moved:,} {done}: {exc}") from exc
+    finally:
+        bar.empty()
+    return moved
 
 
 def tiles(facts: Sequence[Fact]) -> None:

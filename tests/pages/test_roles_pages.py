@@ -14,6 +14,7 @@ from fleetq_core.commands import CommandKind
 from fleetq_core.config import Config
 from fleetq_core.dashboard import actions, shell, widgets
 from fleetq_core.errors import NotAllowed
+from fleetq_core.model import NewStep
 from fleetq_core.roles import Role
 from fleetq_core.runtime import Runtime
 from tests.pages.conftest import PAGES, Open, words
@@ -26,17 +27,24 @@ CONTROLS = (
     ("pods", {"pod": "pod-elsewhere"}, "drain"),
     ("recovery", {}, "run_recovery"),
     ("recovery", {}, "dead_requeue"),
+    ("recovery", {}, "dead_replay"),
     ("steps", {"step": "dead-1"}, "one_requeue"),
+    ("steps", {"step": "dead-1"}, "one_replay"),
     ("steps", {"step": "open-1"}, "one_cancel"),
+    ("steps", {}, "all_requeue"),
+    ("steps", {}, "all_cancel"),
+    ("steps", {}, "all_replay"),
     ("throttles", {"throttle": "api"}, "reset_throttle"),
     ("throttles", {}, "api_send"),
 )
 ACTS: dict[str, Callable[[Runtime], Any]] = {
-    "requeue": lambda app: actions.requeue(app, ["dead-1"]),
-    "cancel": lambda app: actions.cancel(app, ["open-1"]),
+    "requeue": lambda app: list(actions.requeue(app, ["dead-1"])),
+    "cancel": lambda app: list(actions.cancel(app, ["open-1"])),
+    "replay": lambda app: list(actions.replay(app, {"dead-1": "copy-1"})),
     "order": lambda app: actions.order(app, CommandKind.PAUSE),
     "reset_throttle": lambda app: actions.reset_throttle(app, "api"),
     "submit": lambda app: actions.submit(app, {"task_type": "echo"}),
+    "submit_sets": lambda app: list(actions.submit_sets(app, [NewStep({"task_type": "echo"})])),
     "save_upload": lambda app: actions.save_upload(app, "a.csv", b"x"),
 }
 
@@ -147,7 +155,7 @@ def test_a_viewers_actions_are_refused_on_the_server(
 
 
 def test_every_action_is_among_them() -> None:
-    harmless = {"who", "parse_payload", "check"}
+    harmless = {"parse_payload", "check"}
     own = {
         name for name, one in inspect.getmembers(actions, inspect.isfunction)
         if one.__module__ == actions.__name__ and not name.startswith("_")

@@ -21,7 +21,8 @@ from .words import Fact, duration, number, plural, shortened
 
 STATES = ("refused", "open", "partly", "unheard", "done")
 HEARD_FOR_S = 3600.0  # as long as `open_commands` in store/sql hands an order to pods
-AUDITED = ("requeue_steps", "cancel_steps")  # what the queue does itself and writes into the log
+# What the queue does itself and writes into the log.
+AUDITED = ("submit_steps", "requeue_steps", "cancel_steps", "replay_steps")
 MOST_NAMED = 5  # pods in a sentence
 NOT_SET, HIDDEN = "not set", "set (hidden)"
 
@@ -130,7 +131,8 @@ def order_words(record: CommandRecord) -> str:
     if kind == CommandKind.RESET_THROTTLE and args.get("name"):
         return f"{kind_words(kind)} {args['name']}"
     if kind in AUDITED and "count" in args:
-        return f"{kind.split('_')[0]} {plural(number(args['count']), 'step')}"
+        told = f"{kind.split('_')[0]} {plural(number(args['count']), 'step')}"
+        return f"{told}: {args['filter']}" if args.get("filter") else told
     return kind_words(kind)
 
 
