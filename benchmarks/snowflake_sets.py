@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fleetq_core.ids import new_step_id, new_token
-from fleetq_core.store.snowflake import SQL, SnowflakeStore
+from fleetq_core.store.snowflake import SnowflakeStore
 from fleetq_core.store.snowflake_binds import MOST_JSON, json_sets
 from fleetq_core.store.snowflake_connection import SnowflakeConnection, Statement
+from fleetq_core.store.snowflake_statements import SQL
 from tests.support.emulator import server
 
 from . import harness

@@ -29,9 +29,14 @@ expect.set_options(timeout=20_000)
 
 
 class Dashboard:
-    """`streamlit run app.py` on a store of its own; `fleet` starts more pods on that store and looks into it."""
+    """`streamlit run app.py` on a store of its own; `fleet` starts more pods on that store and looks into it.
 
-    def __init__(self, folder: Path) -> None:
+    `settings` are this process's own; so is the environment that `prepare` makes of its address.
+    """
+
+    def __init__(
+        self, folder: Path, *, prepare: Callable[[str], dict[str, str]] | None = None, **settings: str
+    ) -> None:
         self.fleet = Fleet(
             folder, FLEET_Q_HEARTBEAT_INTERVAL="0.3", FLEET_Q_DEAD_POD_THRESHOLD="3", FLEET_Q_RECOVERY_INTERVAL="0.5",
             FLEET_Q_SAMPLE_INTERVAL="0.5", FLEET_Q_STOP_GRACE="0.5",
@@ -40,11 +45,12 @@ class Dashboard:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        own = {"FLEET_Q_POD_ID": "pod-web"} | settings | (prepare(self.url) if prepare else {})
         self._out = folder / "dashboard.out"
         with self._out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-                cwd=ROOT, env=os.environ | self.fleet.settings | {"FLEET_Q_POD_ID": "pod-web"}, stdout=out, stderr=out,
+                cwd=ROOT, env=os.environ | self.fleet.settings | own, stdout=out, stderr=out,
             )  # fmt: skip
         eventually(self._answers, timeout_s=60, every_s=0.1)
 
