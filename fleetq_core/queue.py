@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from .backoff import full_jitter
 from .config import Config
 from .errors import InvalidPayload, StepConflict, TerminalError
+from .failures import error_text
 from .ids import STEP_ID, new_id, new_step_id, new_token
 from .model import (
     JSON,
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 SUBMIT_SET = 500  # steps for each insert statement
 LOOK_AGAIN_S = 1.0  # a caller that waits for a step looks at least this often
-MAX_ERROR_CHARS = 8_000
 DEFER_BASE_S = 1.0  # the window of a deferral without a time: doubled with each, up to the most
 DEFER_MOST_S = 30.0
 MAX_BULK = 10_000  # steps that one operator action may touch
@@ -191,7 +191,7 @@ class Queue:
             step.claim_token,
             Status.FAILED,
             run_s,
-            error=_error_text(error),
+            error=error_text(error),
             retry_delay_s=None if terminal else delay,
         )
 
@@ -204,7 +204,7 @@ class Queue:
             delay_s = full_jitter(step.deferrals, DEFER_BASE_S, DEFER_MOST_S)
         delay_s = min(max(0.0, delay_s), MAX_DEFER_S)
         return Outcome(
-            step.step_id, step.claim_token, Status.PENDING, run_s, error=_error_text(reason), retry_delay_s=delay_s
+            step.step_id, step.claim_token, Status.PENDING, run_s, error=error_text(reason), retry_delay_s=delay_s
         )
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
@@ -318,11 +318,6 @@ class Queue:
     def close(self) -> None:
         """Close the store's connection."""
         self.store.close()
-
-
-def _error_text(error: str | BaseException) -> str:
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")[:MAX_ERROR_CHARS]
 
 
 def _pause(seconds: float) -> None:

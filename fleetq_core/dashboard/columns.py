@@ -150,6 +150,14 @@ DECISIONS: dict[str, Any] = {
     "retries": st.column_config.NumberColumn("Retries", width=70),
     "reason": st.column_config.TextColumn("Reason", width="large"),
 }
+TOUCHES: dict[str, Any] = {
+    "started": st.column_config.TextColumn("Run (UTC)", width=150),
+    "action": DECISIONS["action"],
+    "pod": st.column_config.TextColumn("Taken from pod", width=130),
+    "leader": st.column_config.TextColumn("By leader", width=130),
+    "reason": DECISIONS["reason"],
+    "run_id": "Run id",
+}
 GROUPS: dict[str, Any] = {
     "steps": st.column_config.NumberColumn("Steps", format="localized", width=80),
     "action": DECISIONS["action"],

@@ -44,13 +44,14 @@ def draw_filters() -> None:
 
 def _draw_times() -> None:
     """When they were submitted: lately, or between two moments."""
-    chosen, from_, until = st.columns([2, 1, 1])
-    lately = chosen.segmented_control(
-        "Submitted", [ANY, *times.LATELY, times.BETWEEN], default=ANY, key="created", bind="query-params", required=True
-    )
-    if lately == times.BETWEEN:
-        from_.text_input("From (UTC)", key="from", bind="query-params", placeholder=times.EXAMPLE, max_chars=40)
-        until.text_input("Until (UTC)", key="until", bind="query-params", placeholder=times.EXAMPLE, max_chars=40)
+    with st.container(horizontal=True):
+        lately = st.segmented_control(
+            "Submitted", [ANY, *times.LATELY, times.BETWEEN], default=ANY, key="created", bind="query-params",
+            required=True,
+        )  # fmt: skip
+        if lately == times.BETWEEN:
+            for key, label in (("from", "From (UTC)"), ("until", "Until (UTC)")):
+                st.text_input(label, key=key, bind="query-params", placeholder=times.EXAMPLE, max_chars=40, width=180)
 
 
 def _with(names: Sequence[str], key: str) -> list[str]:
@@ -130,6 +131,7 @@ def draw_list() -> None:
             if step.step_id == selected[0]:
                 st.subheader("The selected step")
                 story.draw(step, now_ts, shell.runtime().config.max_retries, shell.fleet().value)
+                story.draw_touches(step)
 
 
 def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
@@ -199,3 +201,4 @@ def draw_step(step_id: str) -> None:
     with st.container(horizontal=True):
         step_actions.draw([step], "one", TABLE)
     story.draw(step, now_ts, runtime.config.max_retries, shell.fleet().value)
+    story.draw_touches(step)

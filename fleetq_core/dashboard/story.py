@@ -6,12 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from fleetq_core.model import JSON, Status, StepRecord
+from fleetq_core.failures import split
+from fleetq_core.model import JSON, DecisionFilter, Status, StepRecord
 
-from . import columns, tables, widgets
+from . import columns, shell, snapshot, tables, widgets
 from .snapshot import Snapshot
 from .views import steps as views
 from .views import why
+
+MOST_TRACES = 10
+MOST_RUNS = 5
 
 
 def draw(step: StepRecord, now_ts: float, max_retries: int, snap: Snapshot | None) -> None:
@@ -26,8 +30,12 @@ def draw(step: StepRecord, now_ts: float, max_retries: int, snap: Snapshot | Non
     st.code(step.step_id, language=None)
     widgets.facts_grid(views.step_facts(step, now_ts, max_retries))
     if step.error:
+        error, trace = split(step.error)
         st.caption("Error" if step.status is Status.FAILED else "Error of the last attempt that did not complete")
-        st.code(step.error, language=None, wrap_lines=True)
+        st.code(error, language=None, wrap_lines=True)
+        if trace:
+            with st.expander("Traceback"):
+                st.code(trace, language=None, wrap_lines=True)
     if step.status is Status.COMPLETED and (profile := views.profile_columns(step.result)) is not None:
         st.caption("Result")
         _profile(step.result, profile)
@@ -44,8 +52,43 @@ def draw(step: StepRecord, now_ts: float, max_retries: int, snap: Snapshot | Non
     st.caption("Attempts")
     if found := views.attempts(step):
         tables.table(found, columns.ATTEMPTS, "The attempts at this step")
+        for number, trace in views.tracebacks(step)[-MOST_TRACES:]:
+            with st.expander(f"Traceback of line {number}"):
+                st.code(trace, language=None, wrap_lines=True)
     else:
         widgets.empty("No pod has tried this step yet.")
+    _draw_links(step)
+
+
+def _draw_links(step: StepRecord) -> None:
+    with st.container(horizontal=True):
+        if step.claimed_by:
+            st.page_link(
+                shell.page_path("pods"), label="The pod that had it last", icon=":material/dns:",
+                query_params={"pod": step.claimed_by},
+            )  # fmt: skip
+        st.page_link(
+            shell.page_path("submit"), label="Submit a changed copy", icon=":material/edit:",
+            query_params={"copy": step.step_id},
+        )  # fmt: skip
+
+
+def draw_touches(step: StepRecord) -> None:
+    """The recovery runs that touched the step, and links to them."""
+    answer = snapshot.decisions(shell.runtime(), DecisionFilter(step_id=step.step_id))
+    if answer.problem:
+        widgets.problem("The recovery runs that touched it cannot be read just now.", answer.problem)
+    lines = views.touch_lines(answer.value or [])
+    if not lines:
+        return
+    st.caption("Recovery runs that touched it, newest first")
+    tables.table(lines, columns.TOUCHES, "What recovery runs decided about this step")
+    with st.container(horizontal=True):
+        for number, line in enumerate(lines[:MOST_RUNS], 1):
+            st.page_link(
+                shell.page_path("recovery"), label=f"See run {number}", icon=":material/healing:",
+                query_params={"run": line.run_id},
+            )  # fmt: skip
 
 
 def _draw_reasons(reasons: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
 
 from fleetq_core.errors import FleetQError, InvalidPayload, StoreError
+from fleetq_core.model import JSON, StepRecord
 from fleetq_core.runtime import Runtime
 from fleetq_core.tasks import Task
 
@@ -32,12 +34,21 @@ def draw_form() -> None:
     if not names:
         widgets.empty("This pod knows no task. Register one with @task and name its module in FLEET_Q_HANDLERS.")
         return
-    first = names.index(FILE_TASK) if FILE_TASK in names else 0
-    task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first) or names[0]
-    st.text(_about(tasks.get(task)))
-    payload = _draw_payload(task)
+    copied = _copied()
+    if copied is not None:
+        task = copied.task_type
+        _draw_origin(copied)
+        payload = _draw_json(task, _without_task(copied.payload), f"payload_of_{copied.step_id}")
+    else:
+        first = names.index(FILE_TASK) if FILE_TASK in names else 0
+        task = st.selectbox("Task type", names, key="task_type", bind="query-params", index=first) or names[0]
+        st.text(_about(tasks.get(task)))
+        payload = _draw_payload(task)
     left, right = st.columns(2)
-    priority = left.number_input("Priority", value=0, step=1, key="priority", help="Higher goes first.")
+    priority = left.number_input(
+        "Priority", value=copied.priority if copied else 0, step=1, key=f"priority_of_{copied.step_id}" if copied else
+        "priority", help="Higher goes first.",
+    )  # fmt: skip
     count = right.number_input(
         "Count", value=1, min_value=1, max_value=actions.MAX_COUNT, step=1, key="count", help="How many equal steps."
     )
@@ -50,6 +61,28 @@ def draw_form() -> None:
         _send(runtime, task, payload, int(priority), int(count), (step_id or "").strip() or None)
 
 
+def _copied() -> StepRecord | None:
+    """The step that the address asks to start from."""
+    step_id = st.query_params.get("copy")
+    if not step_id:
+        return None
+    answer = snapshot.step(shell.runtime(), step_id)
+    if answer.value is None:
+        widgets.problem("The step to copy cannot be read; this is an empty form.", answer.problem or step_id)
+    return answer.value
+
+
+def _draw_origin(step: StepRecord) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(f"A new step of the task {step.task_type}, from the payload of {step.step_id}", width="content")
+        st.page_link(shell.page_path("submit"), label="Start from nothing", icon=":material/close:")
+
+
+def _without_task(payload: JSON) -> str:
+    told = {key: value for key, value in payload.items() if key != "task_type"} if isinstance(payload, dict) else {}
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
 def _about(task: Task | None) -> str:
     if task is None:
         return "A task that pods elsewhere know and this process does not."
@@ -59,12 +92,7 @@ def _about(task: Task | None) -> str:
 
 def _draw_payload(task: str) -> Any:
     if task != FILE_TASK:
-        text = st.text_area("Payload (JSON)", TEMPLATES.get(task, "{\n}"), key=f"payload_{task}", height=180)
-        try:
-            actions.check(shell.runtime(), actions.parse_payload(task, text or ""))
-        except InvalidPayload as exc:
-            widgets.problem("This payload cannot be submitted yet.", str(exc))
-        return text
+        return _draw_json(task, TEMPLATES.get(task, "{\n}"), f"payload_{task}")
     if shell.runtime().pod is None:  # what is kept on this machine would reach no pod
         typed = st.text_input("Path of a file on the pods' machine", key="path", placeholder="/data/file.csv")
         return (typed or "").strip()
@@ -78,9 +106,18 @@ def _draw_payload(task: str) -> Any:
     return upload if upload is not None else (path or "").strip()
 
 
+def _draw_json(task: str, first: str, key: str) -> str:
+    text = st.text_area("Payload (JSON)", first, key=key, height=180) or ""
+    try:
+        actions.check(shell.runtime(), actions.parse_payload(task, text))
+    except InvalidPayload as exc:
+        widgets.problem("This payload cannot be submitted yet.", str(exc))
+    return text
+
+
 def _send(runtime: Runtime, task: str, given: Any, priority: int, count: int, step_id: str | None) -> None:
     try:
-        if task != FILE_TASK:
+        if task != FILE_TASK or st.query_params.get("copy"):
             payload = actions.parse_payload(task, given)
         elif not given:
             raise InvalidPayload("payload.file", "is missing: upload a file, or give a path")

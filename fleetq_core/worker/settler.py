@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fleetq_core import failures
 from fleetq_core.errors import StoreError, StoreUnavailable
 from fleetq_core.model import Outcome, Status
 from fleetq_core.queue import Queue
@@ -171,7 +172,7 @@ class Settler:
                 self._counters.failed += 1
                 self._counters.last_errors = [
                     *self._counters.last_errors[-4:],
-                    f"{outcome.step_id}: {outcome.error}"[:300],
+                    f"{outcome.step_id}: {failures.split(outcome.error or '')[0]}"[:300],
                 ]
         if delays:
             self.on_deferred(delays)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleetq_core import Pod, Queue, Step, TerminalError
+from fleetq_core import Pod, Queue, Step, TerminalError, failures
 from fleetq_core.model import Status
 from fleetq_core.tasks import TaskRegistry
 from tests.pods.conftest import drained
@@ -63,7 +63,12 @@ def test_a_failure_is_retried_by_the_leader_until_it_succeeds(
     start_pod()
     record = live_queue.wait(live_queue.submit_step({"task_type": "flaky"}), 20)
     assert (record.status, record.result, record.retry_count) == (Status.COMPLETED, 2, 2)
-    assert [h["error"] for h in record.history] == ["ValueError: attempt 0", "ValueError: attempt 1"]
+    told = [failures.split(str(attempt["error"])) for attempt in record.history]
+    assert [error for error, _ in told] == ["ValueError: attempt 0", "ValueError: attempt 1"]
+    for _, trace in told:  # from the handler on: our own frames would only hide it
+        first = trace.splitlines()[1]
+        assert first.endswith(", in flaky")
+        assert "test_handlers.py" in first
 
 
 def test_retries_end(start_pod: StartPod, live_queue: Queue, tasks: TaskRegistry) -> None:

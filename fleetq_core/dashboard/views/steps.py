@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetq_core.dashboard.snapshot import Snapshot
-from fleetq_core.model import JSON, Status, StepRecord, format_ts
+from fleetq_core.failures import split
+from fleetq_core.model import JSON, DecisionRecord, Status, StepRecord, format_ts
 
 from .words import Fact, duration, shortened
 
@@ -58,7 +59,7 @@ def step_line(step: StepRecord, now_ts: float | None = None) -> StepLine:
         waited=None if until is None else duration(until - step.created_ts),
         run_s=step.run_s,
         payload=shortened(step.payload),
-        error=shortened(step.error) if step.error else None,
+        error=shortened(split(step.error)[0]) if step.error else None,
     )
 
 
@@ -115,7 +116,7 @@ def attempts(step: StepRecord) -> list[Attempt]:
             claimed=format_ts(entry.get("claimed_ts")),
             ended=format_ts(entry.get("ended_ts")),
             run_s=entry.get("run_s"),
-            error=entry.get("error"),
+            error=split(str(entry["error"]))[0] if entry.get("error") else None,
             recovery_run=entry.get("recovery_run_id"),
         )
         for entry in step.history
@@ -135,6 +136,36 @@ def attempts(step: StepRecord) -> list[Attempt]:
             )
         )
     return found
+
+
+def tracebacks(step: StepRecord) -> list[tuple[int, str]]:
+    """The traceback of each attempt that has one, with its line in the table; not that which the story shows above."""
+    found = [split(str(entry.get("error") or ""))[1] for entry in step.history]
+    last = split(step.error or "")[1]
+    return [(number, trace) for number, trace in enumerate(found, 1) if trace and trace != last]
+
+
+@dataclass(frozen=True, slots=True)
+class TouchLine:
+    """What one recovery run decided about the step."""
+
+    started: str | None
+    action: list[str]
+    pod: str | None
+    leader: str | None
+    reason: str
+    run_id: str
+
+
+def touch_lines(records: Iterable[DecisionRecord]) -> list[TouchLine]:
+    """The recovery runs that touched the step, in the order given."""
+    return [
+        TouchLine(
+            started=format_ts(record.started_ts), action=[record.decision.action], pod=record.decision.owner,
+            leader=record.leader_pod_id, reason=shortened(record.decision.reason, 300), run_id=record.run_id,
+        )
+        for record in records
+    ]  # fmt: skip
 
 
 def profile_columns(result: JSON) -> list[dict[str, Any]] | None:
