@@ -45,7 +45,7 @@ class Dashboard:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        own = {"FLEET_Q_POD_ID": "pod-web"} | settings | (prepare(self.url) if prepare else {})
+        own = {"FLEET_Q_POD_ID": "pod-web", "TEST_LOG": str(self.fleet.log)} | settings | (prepare(self.url) if prepare else {})
         self._out = folder / "dashboard.out"
         with self._out.open("w") as out:
             self.process = subprocess.Popen(
