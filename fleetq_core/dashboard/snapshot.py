@@ -188,7 +188,9 @@ def pod_samples(runtime: Runtime, now_ts: float, seconds: float) -> Answer[list[
     def read() -> list[PodSample]:
         return runtime.queue.store.list_pod_samples(now_ts - seconds, every)
 
-    return shared(runtime, f"pod_samples:{seconds:.0f}", read, ttl_s=max(5.0, every * 2.5))
+    return shared(
+        runtime, f"pod_samples:{seconds:.0f}", read, ttl_s=max(5.0, every * runtime.config.sample_interval / 4)
+    )
 
 
 def held(runtime: Runtime) -> Answer[list[HeldClaims]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fleetq_core.failures import split
 from fleetq_core.model import (
     Command,
     CommandAnswer,
@@ -224,10 +225,11 @@ def _decision(run_id: str, step_id: str, retry_count: int, error: str | None, hi
     entries = json.loads(history) if history else []
     lost = next((e for e in reversed(entries) if e.get("recovery_run_id") == run_id), None)
     owner = (lost or (entries[-1] if entries else {})).get("pod_id")
+    reason = split(error or "")[0]  # the step keeps the traceback
     if lost is None:
-        return Decision(step_id, "failed", "requeued", owner, retry_count, error or "")
+        return Decision(step_id, "failed", "requeued", owner, retry_count, reason)
     action = "requeued" if retry_count >= lost["attempt"] else "terminal"
-    return Decision(step_id, "orphan", action, owner, retry_count, error or "")
+    return Decision(step_id, "orphan", action, owner, retry_count, reason)
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:

@@ -45,7 +45,12 @@ class Dashboard:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        own = {"FLEET_Q_POD_ID": "pod-web", "TEST_LOG": str(self.fleet.log)} | settings | (prepare(self.url) if prepare else {})
+        self._pods = 1 if settings.get("FLEET_Q_ROLE", "pod") == "pod" else 0
+        own = (
+            {"FLEET_Q_POD_ID": "pod-web", "TEST_LOG": str(self.fleet.log)}
+            | settings
+            | (prepare(self.url) if prepare else {})
+        )
         self._out = folder / "dashboard.out"
         with self._out.open("w") as out:
             self.process = subprocess.Popen(
@@ -71,8 +76,8 @@ class Dashboard:
         try:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(20)
-            (own,) = [pod for pod in self.fleet.queue.store.list_pods() if pod.pod_id == "pod-web"]
-            assert own.status == "down", self.output()
+            own = [pod.status for pod in self.fleet.queue.store.list_pods() if pod.pod_id == "pod-web"]
+            assert own == ["down"] * self._pods, self.output()
         finally:
             self.process.kill()
             self.process.wait(10)

@@ -19,14 +19,14 @@ TICK_S = 2.0
 # Calls of the store: (of the first viewer's first screen, in the minute after it at a refresh every two seconds).
 # On Snowflake a call is a statement. The fleet's snapshot is 4 of them, at most 30 times a minute.
 BUDGETS = {
-    "overview": (6, 135),
-    "steps": (7, 155),
-    "submit": (5, 125),
-    "pods": (8, 140),
-    "recovery": (7, 160),
-    "throttles": (6, 150),
-    "cost": (5, 125),
-    "audit": (6, 155),
+    "overview": (5, 135),
+    "steps": (6, 150),
+    "submit": (5, 120),
+    "pods": (6, 130),
+    "recovery": (6, 150),
+    "throttles": (5, 120),
+    "cost": (5, 120),
+    "audit": (6, 150),
 }
 
 

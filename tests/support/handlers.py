@@ -32,7 +32,8 @@ def work(step: Step) -> dict[str, str]:
 @task("kill_me")
 def kill_me(step: Step) -> None:
     note("start", step)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if not step.payload.get("spared"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task("refuse")
