@@ -78,7 +78,7 @@ def draw_touches(step: StepRecord) -> None:
     answer = snapshot.decisions(shell.runtime(), DecisionFilter(step_id=step.step_id))
     if answer.problem:
         widgets.problem("The recovery runs that touched it cannot be read just now.", answer.problem)
-    lines = views.touch_lines(answer.value or [])
+    lines = views.touch_lines(step, answer.value or [])
     if not lines:
         return
     st.caption("Recovery runs that touched it, newest first")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from fleetq_core.dashboard import step_actions, widgets
-from fleetq_core.dashboard.views import acts, times
+from fleetq_core.dashboard.views import acts, steps, times
 from fleetq_core.errors import InvalidPayload
-from fleetq_core.model import NewStep, Status, StepFilter
+from fleetq_core.model import Decision, DecisionRecord, NewStep, Status, StepFilter
 from fleetq_core.runtime import Runtime
 from tests.pages.conftest import Open, words
+from tests.pages.test_export import STEP
 from tests.pages.test_people import MAIN, ROOT
 
 PENDING, FAILED, COMPLETED = (StepFilter(status=status) for status in (Status.PENDING, Status.FAILED, Status.COMPLETED))
@@ -166,3 +168,17 @@ def test_a_copy_of_nothing_is_an_empty_form(running: Runtime, show: Open) -> Non
     assert not at.exception
     assert "cannot be read; this is an empty form" in words(at)
     assert at.selectbox(key="task_type").value
+
+
+def test_a_run_that_died_before_its_decisions_is_named_by_the_steps_own_history() -> None:
+    entries = [
+        {"attempt": 1, "pod_id": "pod-1", "ended_ts": 1_800_000_000.0, "recovery_run_id": "run-1", "error": "died"},
+        {"attempt": 2, "pod_id": "pod-2", "ended_ts": 1_800_000_060.0, "recovery_run_id": "run-2", "error": "died"},
+        {"attempt": 3, "pod_id": "pod-3", "ended_ts": 1_800_000_120.0, "error": "failed"},
+    ]
+    decision = Decision("s", "orphan", "terminal", "pod-2", 1, "pod pod-2 is dead")
+    record = DecisionRecord("run-2", "pod-3", 1_800_000_061.0, decision)
+    newest, oldest = steps.touch_lines(replace(STEP, history=entries), [record])
+    assert (newest.run_id, newest.leader, newest.reason) == ("run-2", "pod-3", "pod pod-2 is dead")
+    assert (oldest.run_id, oldest.pod, oldest.reason) == ("run-1", "pod-1", steps.UNDECIDED)
+    assert steps.touch_lines(STEP, []) == []

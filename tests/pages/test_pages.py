@@ -69,6 +69,25 @@ def test_an_empty_store_is_explained(running: Runtime, show: Open, name: str) ->
     assert expected[name] in words(at)
 
 
+STORIES = {
+    "steps": [{"step": "echo-1"}, {"step": "dead-1"}, {"step": "long-1"}, {"text": HOSTILE}, {"created": "1 h"}],
+    "pods": [{"pod": "pod-under-test"}, {"pod": HOSTILE}],
+    "recovery": [{"run": HOSTILE}],
+    "submit": [{"copy": "echo-1"}, {"copy": HOSTILE}],
+    "throttles": [{"throttle": HOSTILE}],
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_busy_fleet_works_and_takes_no_data_for_markup(busy: Runtime, show: Open, name: str) -> None:
+    for query in [{}, *STORIES.get(name, [])]:
+        at = show(name, **query)
+        assert not at.exception, query
+        assert at.title[0].value == PAGES[name]
+        marked = [str(one.value) for kind in (at.markdown, at.caption, at.subheader, at.title) for one in kind]
+        assert not any("<script" in text or "<b>" in text for text in marked), query
+
+
 def test_overview_shows_what_is_there(busy: Runtime, show: Open) -> None:
     at = show("overview")
     assert not at.exception

@@ -145,6 +145,9 @@ def tracebacks(step: StepRecord) -> list[tuple[int, str]]:
     return [(number, trace) for number, trace in enumerate(found, 1) if trace and trace != last]
 
 
+UNDECIDED = "The run gave it back and wrote no decisions: it did not end."
+
+
 @dataclass(frozen=True, slots=True)
 class TouchLine:
     """What one recovery run decided about the step."""
@@ -157,15 +160,25 @@ class TouchLine:
     run_id: str
 
 
-def touch_lines(records: Iterable[DecisionRecord]) -> list[TouchLine]:
-    """The recovery runs that touched the step, in the order given."""
-    return [
+def touch_lines(step: StepRecord, records: Iterable[DecisionRecord]) -> list[TouchLine]:
+    """The recovery runs that touched the step, newest first.
+
+    A leader that dies while it recovers writes no decisions: then the step's own history knows the run.
+    """
+    decided = [
         TouchLine(
             started=format_ts(record.started_ts), action=[record.decision.action], pod=record.decision.owner,
             leader=record.leader_pod_id, reason=shortened(record.decision.reason, 300), run_id=record.run_id,
         )
         for record in records
     ]  # fmt: skip
+    known = {line.run_id for line in decided}
+    lost = {str(entry["recovery_run_id"]): entry for entry in step.history if entry.get("recovery_run_id")}
+    undecided = [
+        TouchLine(format_ts(entry.get("ended_ts")), [], str(entry.get("pod_id")), None, UNDECIDED, run_id)
+        for run_id, entry in lost.items() if run_id not in known
+    ]  # fmt: skip
+    return sorted([*decided, *undecided], key=lambda line: line.started or "", reverse=True)
 
 
 def profile_columns(result: JSON) -> list[dict[str, Any]] | None:
