@@ -25,6 +25,7 @@ from . import (
     throttle_simulation,
     throttle_threads,
     two_pods,
+    viewers,
 )
 from .harness import Report
 
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "pick_up": pick_up.run,
     "history": history.run,
     "screens": screens.run,
+    "viewers": viewers.run,
     "footprint": footprint.run,
     "slow_store": slow_store.run,
     "snowflake_fleet": snowflake_fleet.run,

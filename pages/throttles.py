@@ -12,9 +12,9 @@ if throttle_board.chosen() is not None:
         "Window", list(throttle_board.WINDOWS), default="15 minutes", key="throttle_window",
         label_visibility="collapsed",
     )  # fmt: skip
-    shell.live(throttle_board.draw_chosen, every_s=4.0)
+    shell.live(throttle_board.draw_chosen, every_s=shell.SELDOM_S)
     st.subheader("On each pod")
     shell.live(throttle_board.draw_pods)
     st.subheader("Why the limit moved")
-    shell.live(throttle_board.draw_log, every_s=4.0)
+    shell.live(throttle_board.draw_log, every_s=shell.SELDOM_S)
 playground.draw()

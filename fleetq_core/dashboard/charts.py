@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from fleetq_core.model import Status
@@ -78,13 +79,24 @@ def _draw(
     alt: str,
     written: Callable[[float], str] = clock,
 ) -> None:
-    frame = pd.DataFrame(points, columns=["ts", "series", "value"])
-    frame["time"] = pd.to_datetime(frame["ts"].astype("float64") * 1000, unit="ms", utc=True).astype(
-        "datetime64[ms, UTC]"
-    )
-    # Vega prints the times of tooltips in the viewer's zone; this column is UTC like everything else.
-    frame["at"] = [written(ts) for ts, _, _ in points]
-    st.vega_lite_chart(frame.drop(columns="ts"), spec, width="stretch", height=CHART_HEIGHT, alt=alt)
+    st.vega_lite_chart(_drawn(tuple(points), written), spec, width="stretch", height=CHART_HEIGHT, alt=alt)
+
+
+@lru_cache(maxsize=64)
+def _drawn(points: tuple[tuple[float, str | None, float | None], ...], written: Callable[[float], str]) -> pa.Table:
+    """What the browser gets. All viewers of a chart see the same points: they are put into this form once."""
+    return pa.table({
+        "series": pa.array([series for _, series, _ in points], pa.string()),
+        "value": pa.array([value for _, _, value in points], pa.float64()),
+        "time": utc_times(ts for ts, _, _ in points),
+        # Vega prints the times of tooltips in the viewer's zone; this column is UTC like everything else.
+        "at": pa.array([written(ts) for ts, _, _ in points], pa.string()),
+    })  # fmt: skip
+
+
+def utc_times(moments: Iterable[float]) -> pa.Array:
+    """Seconds since the epoch as a column of times."""
+    return pa.array([round(ts * 1000) for ts in moments], pa.timestamp("ms", "UTC"))
 
 
 def _spec(title: str, colours: dict[str, str]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ SERIES_COLOURS = ("#3b82f6", "#14b8a6", "#8b5cf6", "#f59e0b", "#ec4899", "#84cc1
 _GOOD, _BAD, _OPEN = STATUS_COLOURS["completed"], STATUS_COLOURS["failed"], STATUS_COLOURS["pending"]
 
 TONE_BADGES: dict[str, tuple[BadgeColour, str]] = {
-    "good": ("green", "ok"),
     "warn": ("orange", "look"),
     "bad": ("red", "act"),
 }

@@ -230,6 +230,10 @@ COST_KINDS: dict[str, Any] = {
     "note": st.column_config.TextColumn("What for", width="large"),
 }
 COST_CALLS = {name: COST_KINDS[name] for name in ("kind", "calls", "errors", "mean_ms", "note")}
+COST_PAGES = {"page": st.column_config.TextColumn("Page", width="small")} | {
+    name: COST_KINDS[name] for name in ("statements", "share", "calls", "mean_ms")
+}
+COST_PAGE_CALLS = {name: COST_PAGES[name] for name in ("page", "share", "calls", "mean_ms")}
 COST_PODS: dict[str, Any] = {
     "pod": st.column_config.TextColumn("Pod", width="medium"),
     "statements_an_hour": st.column_config.NumberColumn("Statements an hour", format="localized"),

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from fleetq_core.errors import InvalidPayload, StoreError
-from fleetq_core.model import PageKey, Status, StepFilter, StepRecord
+from fleetq_core.model import PageKey, Status, StepFilter, StepRecord, format_ts
 
-from . import columns, shell, snapshot, step_actions, story, tables, widgets
+from . import columns, search, shell, snapshot, step_actions, story, tables, widgets
+from .views import export, times, words
 from .views import steps as views
-from .views import times, words
 
 TABLE = "steps_table"
 PAGE_SIZE = 50
 ANY = "any"
 _PAGES_KEY = "_steps_pages"  # the keys of the pages before this one, newest first page = empty
 _WHERE_KEY = "_steps_where"
-_ROWS_KEY = "_steps_rows"
+_BEHIND_KEY = "_steps_behind"  # where to look further, if that was asked
+_SHOWN_KEY = "_steps_shown"
 FILTERS = ("status", "task", "pod", "text", "created", "from", "until")
 STATES = (ANY, *(status.value for status in Status), "dead letters")
 
@@ -106,26 +108,31 @@ def draw_list() -> None:
         widgets.problem("This moment cannot be read.", str(exc))
         return
     if state.get(_WHERE_KEY) != choices():
-        state[_WHERE_KEY], state[_PAGES_KEY] = choices(), []
+        state[_WHERE_KEY], state[_PAGES_KEY], state[_BEHIND_KEY] = choices(), [], None
         tables.unpick(TABLE)
     pages: list[PageKey] = state.setdefault(_PAGES_KEY, [])
+    if behind := state.pop(_BEHIND_KEY, None):
+        pages = state[_PAGES_KEY] = [*pages, _look_further(where, behind)]
     selected = tables.picked(TABLE)
-    steps, more = _read(where, pages[-1] if pages else None, held=bool(selected))
-    now_ts = _now()
+    page = _read(where, pages[-1] if pages else None, held=bool(selected))
+    steps, now_ts = page.steps, _now()
     if now_ts is not None:
         widgets.as_of(now_ts)
-    if not steps:
+    if page.looked_to is not None:
+        widgets.empty(views.looked_sentence(page.looked_to, search.SLICE, found=bool(steps), first=not pages))
+    elif not steps:
         widgets.empty(
+            "No older step matches these filters." if pages else
             "No step matches these filters." if where != StepFilter() else
             "There are no steps yet. Submit one on the Submit page, from Python, from the command line or by HTTP."
         )  # fmt: skip
-    else:
+    if steps:
         tables.picker(
             [views.step_line(step, now_ts) for step in steps], [step.step_id for step in steps],
             columns.STEPS, TABLE, "Steps, newest first", many=True,
         )  # fmt: skip
         _draw_bar(where, [step for step in steps if step.step_id in set(selected)])
-    _draw_paging(pages, steps, more)
+    _draw_paging(pages, page)
     if len(selected) == 1 and now_ts is not None:
         for step in steps:
             if step.step_id == selected[0]:
@@ -134,20 +141,17 @@ def draw_list() -> None:
                 story.draw_touches(step)
 
 
-def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> tuple[list[StepRecord], bool]:
+def _read(where: StepFilter, after: PageKey | None, *, held: bool) -> search.Page:
     runtime, state = shell.runtime(), st.session_state
-    if held and _ROWS_KEY in state:
-        shown, more = state[_ROWS_KEY]
-        now = {step.step_id: step for step in runtime.queue.store.get_steps([step.step_id for step in shown])}
-        return [now.get(step.step_id, step) for step in shown], more
-    answer = snapshot.shared(
-        runtime, f"steps:{where}:{after}", lambda: runtime.queue.find_steps(where, limit=PAGE_SIZE + 1, after=after)
-    )
-    if answer.problem:
-        raise StoreError(answer.problem)
-    found = answer.value or []
-    state[_ROWS_KEY] = found[:PAGE_SIZE], len(found) > PAGE_SIZE
-    return found[:PAGE_SIZE], len(found) > PAGE_SIZE
+    if held and _SHOWN_KEY in state:
+        shown: search.Page = state[_SHOWN_KEY]
+        now = {step.step_id: step for step in runtime.queue.store.get_steps([step.step_id for step in shown.steps])}
+        return replace(shown, steps=[now.get(step.step_id, step) for step in shown.steps])
+    answer = search.page(runtime, where, after, PAGE_SIZE)
+    if answer.problem or answer.value is None:
+        raise StoreError(answer.problem or "the steps could not be read")
+    state[_SHOWN_KEY] = answer.value
+    return answer.value
 
 
 def _now() -> float | None:
@@ -170,21 +174,47 @@ def _draw_bar(where: StepFilter, selected: Sequence[StepRecord]) -> None:
             )  # fmt: skip
 
 
-def _draw_paging(pages: list[PageKey], steps: Sequence[StepRecord], more: bool) -> None:
-    if not pages and not more:
+def _draw_paging(pages: list[PageKey], page: search.Page) -> None:
+    if not pages and page.older is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Newer", disabled=not pages, icon=":material/chevron_left:", key="steps_newer"):
-            _turn(pages[:-1])
+        st.button(
+            "Newer", disabled=not pages, icon=":material/chevron_left:", key="steps_newer", on_click=_turn,
+            args=(pages[:-1],),
+        )  # fmt: skip
         st.text(f"Page {len(pages) + 1}")
-        if st.button("Older", disabled=not more, icon=":material/chevron_right:", key="steps_older"):
-            _turn([*pages, PageKey(steps[-1].created_ts, steps[-1].step_id)])
+        if page.looked_to is not None:
+            st.button(
+                "Look further back", icon=":material/manage_search:", key="steps_further", on_click=_turn,
+                args=(pages, page.older),
+            )  # fmt: skip
+        else:
+            st.button(
+                "Older", disabled=page.older is None, icon=":material/chevron_right:", key="steps_older",
+                on_click=_turn, args=([*pages, page.older],),
+            )  # fmt: skip
 
 
-def _turn(pages: list[PageKey]) -> None:
-    st.session_state[_PAGES_KEY] = pages
+def _turn(pages: list[PageKey], behind: PageKey | None = None) -> None:
+    """Show another page; behind `behind` it has yet to be found."""
+    st.session_state[_PAGES_KEY], st.session_state[_BEHIND_KEY] = pages, behind
     tables.unpick(TABLE)
-    st.rerun(scope="fragment")
+
+
+def _look_further(where: StepFilter, behind: PageKey) -> PageKey:
+    """Slice after slice, until one has a match or there is no other."""
+    runtime, snap = shell.runtime(), shell.fleet().value
+    total = export.expected(where, snap.stats).rows if snap else 0
+    slices, bar = 1, st.progress(0.0, text="Looking …")
+
+    def looked(back_to: float) -> None:
+        nonlocal slices
+        slices += 1
+        bar.progress(min(1.0, slices * search.SLICE / max(1, total)), text=f"No match since {format_ts(back_to)} UTC …")
+
+    found = search.further(runtime, where, behind, looked)
+    bar.empty()
+    return found
 
 
 def draw_step(step_id: str) -> None:

@@ -30,7 +30,7 @@ def draw_health() -> None:
     if snap is None:
         return
     widgets.tiles(views.health(snap, answer.problem, _orphans(snap)))
-    widgets.attention_list(views.attention(snap, shell.runtime().failure), shell.page_path)
+    widgets.attention_list(shell.needs(), shell.page_path)
     widgets.status_metrics(snap)
 
 
@@ -47,6 +47,11 @@ def draw_ranges() -> None:
         "Range", list(RANGES), default=USUAL, key="range", bind="query-params", required=True,
         label_visibility="collapsed",
     )  # fmt: skip
+
+
+def history_refresh_s() -> float:
+    """The curves grow with each sample, and drawing them costs more than anything else on the page."""
+    return min(max(shell.SELDOM_S, shell.runtime().config.sample_interval), 10.0)
 
 
 def draw_history() -> None:

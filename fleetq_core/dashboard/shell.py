@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from fleetq_core.access import Access
 from fleetq_core.errors import FleetQError, StoreError
 from fleetq_core.roles import REFUSAL
 from fleetq_core.runtime import Runtime, get_runtime
+from fleetq_core.store.tally import asking_for
 
 from . import gate, person, snapshot, widgets
 from .snapshot import Answer, Snapshot
@@ -20,7 +22,9 @@ from .views import overview
 
 PAGES_DIR = Path(__file__).resolve().parents[2] / "pages"
 LIVE_KEY = "live"
+_PAGE_KEY = "_page"  # the title of the page that this viewer is on
 TICK_S = 2.0
+SELDOM_S = 5.0  # for what moves with samples and heartbeats: each refresh costs the server and the browser
 
 # (file, title, icon, path in the address). No path may be one of the HTTP API's: /submit is taken.
 _PAGES = (
@@ -56,10 +60,16 @@ def render() -> None:
     if not let_in:
         gate.draw(known, config)
         return
+    st.session_state[_PAGE_KEY] = page.title
+    with asking_for(page.title):
+        _draw(page)
+
+
+def _draw(page: StreamlitPage) -> None:
     widgets.show_flash()
     with st.sidebar:
         st.toggle("Live", value=True, key=LIVE_KEY, help="Refresh the figures every two seconds.")
-        live(_status)
+        live(_status, every_s=SELDOM_S)
         gate.draw_person()
     try:
         page.run()
@@ -97,15 +107,30 @@ def fleet() -> Answer[Snapshot]:
     return snapshot.fleet(get_runtime())
 
 
+def needs() -> list[overview.Attention]:
+    """What needs a person: found once for each snapshot, whoever asks."""
+    app = get_runtime()
+    snap = fleet().value
+    if snap is None:
+        return []
+    known, failure, found = app.cache.get("needs", (None, None, []))
+    if known is not snap or failure != app.failure:
+        found = overview.attention(snap, app.failure)
+        app.cache["needs"] = snap, app.failure, found
+    return list(found)
+
+
 def live(block: Callable[[], None], *, every_s: float = TICK_S, running: bool = True) -> None:
     """Draw `block` now and again every few seconds, while the Live switch is on and `running` holds."""
 
     @functools.wraps(block)
     def guarded() -> None:
-        try:
-            block()
-        except StoreError as exc:
-            widgets.store_down(exc)
+        # A refresh runs this function alone, without what is around it.
+        with asking_for(st.session_state.get(_PAGE_KEY, "")):
+            try:
+                block()
+            except StoreError as exc:
+                widgets.store_down(exc)
 
     on = running and bool(st.session_state.get(LIVE_KEY, True))
     st.fragment(guarded, run_every=every_s if on else None)()
@@ -121,5 +146,4 @@ def _status() -> None:
         return
     pod = (app.pod.who.pod_id, app.pod.state) if app.pod is not None else None
     facts = overview.summary(answer.value, pod)
-    needs = overview.attention(answer.value, app.failure)
-    widgets.sidebar_status(answer, facts, len(needs))
+    widgets.sidebar_status(answer, facts, len(needs()))

@@ -49,6 +49,7 @@ MAX_THROTTLE_SAMPLES = 8_000  # of the one that is looked at
 MAX_CHANGES = 1_000
 MOST_SPANS = 180  # of a curve: as many points as a chart of this width can show
 MAX_DECISIONS = 10_000
+MOST_OF_A_CORE = 0.01  # what one answer may take of this process, whose pod has work to do
 RETRY_S = 10.0  # after a read that failed or found nothing, however long an answer is kept otherwise
 
 
@@ -96,11 +97,12 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     answer: Answer[object] = field(default_factory=lambda: Answer(None))
     read_at: float = float("-inf")
+    cpu_s: float = 0.0  # what the last read took of this process; the time that a store elsewhere took is not ours
     asked_at: float = 0.0
 
 
 def shared(runtime: Runtime, key: str, read: Callable[[], T], ttl_s: float = TTL_S) -> Answer[T]:
-    """The answer of `read()`, at most `ttl_s` old if the store allows."""
+    """The answer of `read()`, at most `ttl_s` old if the store allows; older if it takes much of a core to read."""
     now = time.monotonic()
     with runtime.lock:
         slots: dict[str, _Slot] = runtime.cache.setdefault("dashboard", {})
@@ -110,14 +112,16 @@ def shared(runtime: Runtime, key: str, read: Callable[[], T], ttl_s: float = TTL
         slot.asked_at = now
     if slot.answer.problem or slot.answer.value is None:
         ttl_s = min(ttl_s, RETRY_S)
+    ttl_s = max(ttl_s, slot.cpu_s / MOST_OF_A_CORE)
     if now - slot.read_at >= ttl_s:
         # Somebody else is reading already: only who has nothing to show waits for it.
         first = slot.read_at == float("-inf")
         if slot.lock.acquire(blocking=first):
             try:
                 if time.monotonic() - slot.read_at >= ttl_s:
+                    started = time.thread_time()
                     slot.answer = _attempt(read, slot.answer)
-                    slot.read_at = time.monotonic()
+                    slot.read_at, slot.cpu_s = time.monotonic(), time.thread_time() - started
             finally:
                 slot.lock.release()
     return slot.answer  # type: ignore[return-value]  # the key decides the type

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
+from .charts import utc_times
 from .colours import AMBER, GREY, SERIES_COLOURS, STATUS_COLOURS
 from .views.heartbeats import STATES, Strip
 from .views.leaders import NO_RECORD, UNKNOWN, Reign
@@ -86,16 +87,14 @@ def recovery_runs(points: Sequence[RunPoint], since_ts: float, now_ts: float, se
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], times: Sequence[str], spec: dict[str, Any], height: int, alt: str) -> None:
-    frame = pd.DataFrame(rows)
+    drawn: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     # Vega prints the times of tooltips in the viewer's zone; these columns are UTC like everything else.
-    frame["from"] = [day_and_second(row["start"]) for row in rows]
+    drawn["from"] = [day_and_second(row["start"]) for row in rows]
     if "end" in times:
-        frame["until"] = [day_and_second(row["end"]) for row in rows]
-        frame["lasted"] = [duration(row["end"] - row["start"]) for row in rows]
-    for name in times:
-        milliseconds = frame[name].astype("float64") * 1000
-        frame[name] = pd.to_datetime(milliseconds, unit="ms", utc=True).astype("datetime64[ms, UTC]")
-    st.vega_lite_chart(frame, spec, width="stretch", height=height, alt=alt)
+        drawn["until"] = [day_and_second(row["end"]) for row in rows]
+        drawn["lasted"] = [duration(row["end"] - row["start"]) for row in rows]
+    drawn |= {name: utc_times(row[name] for row in rows) for name in times}
+    st.vega_lite_chart(pa.table(drawn), spec, width="stretch", height=height, alt=alt)
 
 
 def _axis(spec: dict[str, Any], seconds: float) -> dict[str, Any]:

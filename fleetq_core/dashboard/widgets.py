@@ -109,16 +109,21 @@ def in_sets(progress: Iterable[tuple[int, int]], total: int, done: str) -> int:
 
 
 def tiles(facts: Sequence[Fact]) -> None:
-    """Facts side by side, each in a box; as many in a row as fit."""
+    """Facts side by side, each in a box; as many in a row as fit. Those that are not well have a badge and stand out.
+
+    A badge for all the others too would hide those, and every element is a message to every viewer with every refresh.
+    """
     with st.grid(len(facts), min_column_width=135, border=True):
         for fact in facts:
             with st.container(gap="xsmall"):
                 st.caption(fact.label, help=fact.hint or None)
+                if fact.tone not in TONE_BADGES:
+                    st.text(fact.value)
+                    continue
                 with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                     st.text(fact.value)
-                    if fact.tone in TONE_BADGES:
-                        colour, word = TONE_BADGES[fact.tone]
-                        st.badge(word, color=colour)
+                    colour, word = TONE_BADGES[fact.tone]
+                    st.badge(word, color=colour)
 
 
 def facts_grid(facts: Sequence[Fact]) -> None:

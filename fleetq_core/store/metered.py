@@ -19,7 +19,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "retention": ("purge",),
     "operate": ("requeue_steps", "cancel_steps", "insert_command", "answer_command"),
     "dashboard": (
-        "get_steps", "find_steps", "find_ids", "held_by_pod", "stats", "list_pods", "list_commands",
+        "get_steps", "find_steps", "find_ids", "created_behind", "held_by_pod", "stats", "list_pods", "list_commands",
         "list_recovery_runs", "find_decisions", "list_samples", "work_history", "list_pod_samples",
         "list_throttle_samples", "list_throttle_changes",
     ),

@@ -155,6 +155,13 @@ class StepStore(Protocol):
         """The ids of up to `limit` matching steps, newest first."""
         ...
 
+    def created_behind(self, where: StepFilter, steps: int, after: PageKey | None = None) -> float | None:
+        """When the last of the next `steps` matching steps behind `after` was created; None if there are fewer.
+
+        Newest first, as `find_steps` goes: with it, a search can be cut into slices that take a bounded time.
+        """
+        ...
+
     def held_by_pod(self) -> list[HeldClaims]:
         """What each process holds of claimed steps; those that hold nothing are left out."""
         ...

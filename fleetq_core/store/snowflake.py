@@ -212,6 +212,10 @@ class SnowflakeStore:
     def find_ids(self, where: StepFilter, limit: int) -> list[str]:
         return [row[0] for row in self._run.found("find_ids", conditions(where, None, DIALECT), limit)]
 
+    def created_behind(self, where: StepFilter, steps: int, after: PageKey | None = None) -> float | None:
+        ((created, found),) = self._run.found("created_behind", conditions(where, after, DIALECT), steps)
+        return created if found == steps else None
+
     def held_by_pod(self) -> list[HeldClaims]:
         return [HeldClaims(*row) for row in self._run.rows("held_by_pod")]
 

@@ -49,9 +49,10 @@ from .step_filter import Dialect, conditions, decision_conditions
 
 SQL = load_statements("sqlite.sql")
 _STATUS_INDEX = {
-    Status.PENDING: "INDEXED BY step_pending",
+    Status.PENDING: "INDEXED BY step_pending_newest",
     Status.CLAIMED: "INDEXED BY step_claimed",
-    Status.FAILED: "INDEXED BY step_failed",
+    Status.COMPLETED: "INDEXED BY step_completed_newest",
+    Status.FAILED: "INDEXED BY step_failed_newest",
 }
 _DIALECT = Dialect(
     contains="{} LIKE :text ESCAPE '\\'",
@@ -219,6 +220,10 @@ class SqliteStore:
 
     def find_ids(self, where: StepFilter, limit: int) -> list[str]:
         return [row[0] for row in self._found("find_ids", where, limit, None)]
+
+    def created_behind(self, where: StepFilter, steps: int, after: PageKey | None = None) -> float | None:
+        ((created, found),) = self._found("created_behind", where, steps, after)
+        return created if found == steps else None
 
     def _found(self, name: str, where: StepFilter, limit: int, after: PageKey | None) -> list[Any]:
         chosen, bind = conditions(where, after, _DIALECT)

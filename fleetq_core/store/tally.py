@@ -10,7 +10,8 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -58,6 +59,8 @@ class Series:
             self._counts[place] += 1
             self._sum_s += seconds
             self._errors += failed
+        if (page := _page()) is not None:
+            self._meter.asked(page, 1, seconds, 0)
 
     def ran(self, seconds: float, rows: int, retries: int, *, awake: bool) -> None:
         """A statement of the call under way has ended; see `ran` of this module."""
@@ -66,6 +69,9 @@ class Series:
             self._rows += rows
             self._retries += retries
         self._meter.hour.add(seconds, 1 + retries, awake)
+        if (page := _page()) is not None:
+            self._meter.screens.add(seconds, 1 + retries, awake)
+            self._meter.asked(page, 0, 0.0, 1 + retries)
 
     def read(self) -> Histogram:
         """The figures so far."""
@@ -119,12 +125,24 @@ class LastHour:
             return seconds, sum(minute[1] for minute in known), min(seconds, awake_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one page of the dashboard has asked so far, for all its viewers in this process."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    statements: int = 0
+
+
 class StoreMeter:
-    """The figures of all store connections that report to it."""
+    """The figures of all store connections that report to it; `screens` is the last hour of the dashboard alone."""
 
     def __init__(self, kinds: Iterable[str], suspend_s: float = LEAST_BILLED_S) -> None:
         self.hour = LastHour(suspend_s)
+        self.screens = LastHour(suspend_s)
         self._series = {kind: Series(self) for kind in kinds}
+        self._pages: dict[str, Asked] = {}
+        self._lock = threading.Lock()
 
     def of(self, kind: str) -> Series:
         """Where calls of `kind` are counted."""
@@ -133,6 +151,17 @@ class StoreMeter:
     def read(self) -> dict[str, Histogram]:
         """What was counted so far, by kind."""
         return {kind: series.read() for kind, series in self._series.items()}
+
+    def pages(self) -> dict[str, Asked]:
+        """What each page has asked so far: those that somebody has opened."""
+        with self._lock:
+            return dict(self._pages)
+
+    def asked(self, page: str, calls: int, seconds: float, statements: int) -> None:
+        """Count for a page what was done for it."""
+        with self._lock:
+            was = self._pages.get(page, Asked())
+            self._pages[page] = Asked(was.calls + calls, was.seconds + seconds, was.statements + statements)
 
     def publication(self) -> dict[str, JSON]:
         """What a pod tells the fleet: by kind [calls, errors, statements, rows, retries, seconds]; its last hour."""
@@ -144,6 +173,20 @@ class StoreMeter:
         seconds, statements, awake_s = self.hour.read()
         hour: dict[str, JSON] = {"seconds": round(seconds), "statements": statements, "awake_s": round(awake_s)}
         return {"kinds": kinds, "hour": hour}
+
+
+@contextmanager
+def asking_for(page: str) -> Iterator[None]:
+    """What this thread asks of its store meanwhile is asked for that page of the dashboard."""
+    outer, _here.page = _page(), page
+    try:
+        yield
+    finally:
+        _here.page = outer
+
+
+def _page() -> str | None:
+    return getattr(_here, "page", None)
 
 
 def timed(method: Callable[..., object], series: Series) -> Callable[..., object]:

@@ -254,6 +254,22 @@ def test_filters(s: Any, clock: FakeClock) -> None:
     assert s.find_ids(StepFilter(dead_letters=True), 10) == []
 
 
+def test_how_far_back_so_many_steps_go(s: Any, clock: FakeClock) -> None:
+    born = []
+    for n in range(5):
+        born.append(clock.now())
+        s.insert_steps([row(f"s{n}")])
+        clock.advance(1)
+    s.claim_steps(ME, "t1", 1, THRESHOLD)  # s0
+    assert s.created_behind(StepFilter(), 2) == pytest.approx(born[3], abs=1e-6)
+    assert s.created_behind(StepFilter(), 5) == pytest.approx(born[0], abs=1e-6)
+    assert s.created_behind(StepFilter(), 6) is None
+    assert s.created_behind(StepFilter(status=Status.PENDING), 5) is None
+    assert s.created_behind(StepFilter(), 2, PageKey(born[3], "")) == pytest.approx(born[1], abs=1e-6)
+    within = StepFilter(created_from=s.created_behind(StepFilter(), 2))  # the slice holds the step that it ends with
+    assert s.find_ids(within, 9) == ["s4", "s3"]
+
+
 def test_stats_count_dead_letters_and_the_oldest(s: Any, clock: FakeClock) -> None:
     born = clock.now()
     s.insert_steps([row(x) for x in "abc"])

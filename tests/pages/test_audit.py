@@ -176,7 +176,9 @@ def test_all_viewers_share_one_read_of_the_log(ordered: Runtime, show: Open, mon
     monkeypatch.setattr(
         ordered.queue.store, "list_commands", lambda limit, *ids: asked.append(limit) or list_commands(limit, *ids)
     )
-    monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=lambda: 1e9))  # no answer grows old
+    monkeypatch.setattr(
+        snapshot, "time", SimpleNamespace(monotonic=lambda: 1e9, thread_time=lambda: 0.0)
+    )  # no answer grows old
     ordered.cache.clear()
     show("audit")
     show("audit", order="pause")

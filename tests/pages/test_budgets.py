@@ -49,7 +49,7 @@ class Played:
     def __init__(self, app: Runtime, page: str, viewers: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self._app, self._now = app, 1000.0
         app.cache.clear()
-        monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=lambda: self._now))
+        monkeypatch.setattr(snapshot, "time", SimpleNamespace(monotonic=lambda: self._now, thread_time=lambda: 0.0))
         self._sessions = [AppTest.from_file(MAIN, default_timeout=30) for _ in range(viewers)]
         before = self._calls()
         for session in self._sessions:

@@ -12,7 +12,9 @@ from fleetq_core.dashboard import snapshot
 from fleetq_core.dashboard.snapshot import Snapshot
 from fleetq_core.dashboard.views import cost as views
 from fleetq_core.runtime import Runtime
+from fleetq_core.store import tally
 from fleetq_core.store.metered import KINDS
+from fleetq_core.store.tally import StoreMeter
 from tests.pages.conftest import Open, words
 from tests.support.waiting import eventually
 
@@ -89,4 +91,46 @@ def test_on_snowflake_the_page_shows_credits(running: Runtime, show: Open, monke
     at: Any = show("cost")
     assert not at.exception
     assert "Credits a day" in words(at)
-    assert [table.value.columns[0] for table in at.dataframe] == ["kind", "pod"]
+    assert [table.value.columns[0] for table in at.dataframe] == ["kind", "pod", "page"]
+
+
+def test_what_the_screens_ask_is_told_by_page(running: Runtime, show: Open) -> None:
+    show("steps")
+    at = show("cost")
+    table = at.dataframe[-1].value
+    assert set(table["page"]) >= {"Overview", "Steps"}  # each visit begins on Overview; Cost shares what those read
+    assert (table["calls"] > 0).all()
+    assert "a page that nobody looks at asks nothing" in words(at)
+
+
+def test_the_cost_of_the_screens_alone(times: Any) -> None:
+    meter = StoreMeter(("dashboard", "claim"))
+    hour = meter.screens = tally.LastHour(60, times)
+    seen, claims = (
+        tally.timed(work, meter.of(kind)) for kind, work in (("dashboard", statement), ("claim", statement))
+    )
+    claims()
+    with tally.asking_for("Steps"):
+        seen()
+        seen()
+    times.now += 3000.0
+    assert {page: (asked.calls, asked.statements) for page, asked in meter.pages().items()} == {"Steps": (2, 2)}
+    config = Config(store="snowflake", warehouse_credits=2.0)
+    told = {fact.label: fact.value for fact in views.screen_facts(hour.read(), config)}
+    assert told == {"Statements an hour": "2", "Warehouse awake": "2 %", "Credits a day": "1.0"}
+    assert [(line.page, line.share) for line in views.page_lines(meter.pages())] == [("Steps", 1.0)]
+
+
+def statement() -> None:
+    tally.ran(1.0, 1, 0)
+
+
+@pytest.fixture
+def times() -> Any:
+    class Times:
+        now = 1000.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    return Times()

@@ -39,7 +39,7 @@ def test_the_task_names_its_throttle_so_that_no_more_steps_are_claimed_than_it_h
 
 def test_an_answer_tells_the_call_and_the_throttle_learns() -> None:
     answer = call()
-    assert 0 < answer["call_s"] < 0.1
+    assert 0 <= answer["call_s"] < 0.1  # milliseconds: a call may be shorter than one
     stats = get_or_create_throttle(NAME).stats()
     assert (stats["total_successes"], stats["total_throttles"], stats["current_inflight"]) == (1, 0, 0)
     assert module._apis[NAME].steps == module.DEFAULT_STEPS

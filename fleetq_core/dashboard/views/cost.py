@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleetq_core.config import Config
-from fleetq_core.cost import OF_STEPS, FleetCost, fleet_cost, idle_credits_a_day
+from fleetq_core.cost import DAY_HOURS, HOUR_S, OF_STEPS, FleetCost, fleet_cost, idle_credits_a_day
 from fleetq_core.dashboard.snapshot import Snapshot
 from fleetq_core.model import JSON, PodRecord
+from fleetq_core.store.tally import Asked
 
 from .pods import alive_pods, hearing_pods
 from .words import Fact
@@ -49,6 +51,17 @@ class PodLine:
     statements_an_hour: int
     awake_share: float
     credits_a_day: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageLine:
+    """What one page of this process's dashboard has asked so far; `share` is of all pages together."""
+
+    page: str
+    statements: int
+    share: float
+    calls: int
+    mean_ms: float
 
 
 OWN = "(this dashboard)"
@@ -103,6 +116,36 @@ def pod_lines(cost: FleetCost, config: Config) -> list[PodLine]:
     """The pods, the busiest first."""
     day = 24 * config.warehouse_credits
     return [PodLine(p.pod_id, round(p.statements_an_hour), p.awake_share, p.awake_share * day) for p in cost.pods]
+
+
+def page_lines(pages: Mapping[str, Asked]) -> list[PageLine]:
+    """The pages that somebody has opened, those that asked most first."""
+    statements, calls = (sum(getattr(asked, name) for asked in pages.values()) for name in ("statements", "calls"))
+    lines = [
+        PageLine(
+            page=page,
+            statements=asked.statements,
+            share=asked.statements / statements if statements else asked.calls / max(1, calls),
+            calls=asked.calls,
+            mean_ms=1000 * asked.seconds / asked.calls if asked.calls else 0.0,
+        )
+        for page, asked in pages.items()
+    ]
+    return sorted(lines, key=lambda line: (-line.statements, -line.calls, line.page))
+
+
+def screen_facts(hour: tuple[float, int, float], config: Config) -> list[Fact]:
+    """What this dashboard costs: `hour` is (seconds looked at, statements, warehouse seconds) of its screens."""
+    seconds, statements, awake_s = hour
+    share = min(1.0, awake_s / max(1.0, seconds))
+    return [
+        Fact("Statements an hour", f"{statements * HOUR_S / max(1.0, seconds):,.0f}",
+             hint="For the screens of this process, in the last hour. All viewers share what is read."),
+        Fact("Warehouse awake", f"{100 * share:.0f} %", hint="For these screens, as if nobody else used it."),
+        Fact("Credits a day", f"{share * DAY_HOURS * config.warehouse_credits:.1f}",
+             hint="If every hour were like the last, and for these screens alone: where a fleet keeps the warehouse "
+             "awake anyway they add little."),
+    ]  # fmt: skip
 
 
 def _span(low: float, high: float, form: str) -> str:

@@ -63,6 +63,13 @@ def step_line(step: StepRecord, now_ts: float | None = None) -> StepLine:
     )
 
 
+def looked_sentence(looked_to: float, steps: int, *, found: bool, first: bool) -> str:
+    """How far a page has looked that stopped before the oldest step; `steps` is how many it looked at."""
+    none = "" if found else "No match among them. "
+    which = "the newest" if first else "another"
+    return f"{none}Looked through {which} {steps:,} steps, back to {format_ts(looked_to)} UTC."
+
+
 def step_facts(step: StepRecord, now_ts: float, max_retries: int) -> list[Fact]:
     """The head of a step's story."""
     limit = max_retries if step.max_retries is None else step.max_retries

@@ -209,6 +209,12 @@ SELECT step_id FROM step_tracker
  WHERE /*where*/
  ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
 
+-- name: created_behind
+SELECT MIN(created_ts), COUNT(*)
+  FROM (SELECT created_ts FROM step_tracker
+         WHERE /*where*/
+         ORDER BY created_ts DESC, step_id DESC LIMIT :limit);
+
 -- name: held_by_pod
 SELECT claimed_by, incarnation, COUNT(*), MIN(claimed_ts) FROM step_tracker
  WHERE status = 'claimed' GROUP BY claimed_by, incarnation ORDER BY claimed_by, incarnation;

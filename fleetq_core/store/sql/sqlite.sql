@@ -130,7 +130,7 @@ SELECT step_id, payload, priority FROM step_tracker WHERE step_id IN (SELECT val
 SELECT * FROM step_tracker WHERE step_id IN (SELECT value FROM json_each(:step_ids));
 
 -- name: find_steps
--- /*index*/ names the index of a rare status: without it the newest few of a status would be sought in all rows.
+-- /*index*/ names the index of the status: the planner does not see that the newest of it need no sorting there.
 SELECT * FROM step_tracker /*index*/
  WHERE /*where*/
  ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
@@ -140,21 +140,30 @@ SELECT step_id FROM step_tracker /*index*/
  WHERE /*where*/
  ORDER BY created_ts DESC, step_id DESC LIMIT :limit;
 
+-- name: created_behind
+SELECT min(created_ts), count(*)
+  FROM (SELECT created_ts FROM step_tracker /*index*/
+         WHERE /*where*/
+         ORDER BY created_ts DESC, step_id DESC LIMIT :limit);
+
 -- name: held_by_pod
 SELECT claimed_by, incarnation, count(*), min(claimed_ts) FROM step_tracker
  WHERE status = 'claimed' GROUP BY incarnation, claimed_by ORDER BY claimed_by, incarnation;
 
 -- name: stats
-SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending') AS pending,
-       (SELECT count(*) FROM step_tracker WHERE status = 'claimed') AS claimed,
-       (SELECT count(*) FROM step_tracker WHERE status = 'completed') AS completed,
-       (SELECT count(*) FROM step_tracker WHERE status = 'failed') AS failed,
+-- Completed steps are by far the most, and SQLite counts a whole table six times as fast as a part: they are the rest.
+WITH part (pending, claimed, failed) AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM step_tracker WHERE status = 'pending'),
+           (SELECT count(*) FROM step_tracker WHERE status = 'claimed'),
+           (SELECT count(*) FROM step_tracker WHERE status = 'failed'))
+SELECT pending, claimed, (SELECT count(*) FROM step_tracker) - pending - claimed - failed AS completed, failed,
        (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts IS NULL) AS dead_letters,
        -- Without its index named, the oldest would be sought among all rows in the order of their age.
        (SELECT min(created_ts) FROM step_tracker INDEXED BY step_pending
          WHERE status = 'pending' AND (due_ts IS NULL OR due_ts <= :now)) AS oldest_pending_ts,
        (SELECT count(*) FROM step_tracker WHERE status = 'pending' AND due_ts > :now) AS deferred,
-       (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts <= :now) AS retry_due;
+       (SELECT count(*) FROM step_tracker WHERE status = 'failed' AND retry_ts <= :now) AS retry_due
+  FROM part;
 
 -- name: register_pod
 -- The newcomer takes the row; a repeat by the same incarnation keeps its birth, and so its place in the line of leaders.
