@@ -12,15 +12,20 @@ from tests.browser.test_screens import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-# Tools of a table appear when it is pointed at or focused: they are reached from within it.
+# Tools of a table appear when it is pointed at or focused: they are reached from within it. Of a group of choices
+# one is reached, and the others from there with the arrows.
 CONTROLS = """() => {
     const wanted = 'a[href], button, input, textarea, select, [role=combobox], [role=switch], [data-testid=stDataFrame] canvas'
     const seen = node => node.checkVisibility({visibilityProperty: true, opacityProperty: true}) && node.getClientRects().length
     const roots = [...document.querySelectorAll('[data-testid=stSidebar], [data-testid=stMain]')]
     const found = roots.flatMap(root => [...root.querySelectorAll(wanted)]).filter(node =>
         seen(node) && !node.disabled && !node.closest('[data-testid=stElementToolbar], [data-testid=stHeaderActionElements]')
-        && !(node.type === 'radio' && !node.checked) && node.tabIndex >= 0)
-    found.forEach((node, number) => { node.dataset.control = number })
+        && !node.matches('[role=radio][aria-checked=false], [role=tab][aria-selected=false]') && node.tabIndex >= 0)
+    found.forEach((node, number) => {
+        const group = node.closest('[role=radiogroup], [role=tablist]')
+        const members = group ? group.querySelectorAll('[role=radio], [role=tab]') : [node]
+        members.forEach(member => { member.dataset.control = number })
+    })
     return found.map(node => (node.ariaLabel || node.innerText || node.outerHTML).slice(0, 60))
 }"""
 FOCUSED = """() => {
@@ -54,12 +59,14 @@ def test_every_control_is_reached_by_tab(fleet: Dashboard, visit: Callable[[str]
         page.keyboard.press("Tab")
         at = page.evaluate(FOCUSED)
         if at is None:
-            break
+            continue  # past the last one; then it begins again at the top
         control, visible = at
         if control:
             reached.add(int(control))
             if not visible:
                 hidden.append(labels[int(control)])
+        if len(reached) == len(labels):
+            break
     assert [label for number, label in enumerate(labels) if number not in reached] == []
     assert hidden == []  # what has the focus has been scrolled into view
 
