@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8501
 
-.PHONY: help setup browser run test test-snowflake lint bench simulate chaos outage clean
+.PHONY: help setup browser run test test-snowflake lint bench simulate chaos outage screenshots clean
 
 help: ## print this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ chaos: setup ## break a fleet of real pods at random for five minutes and check 
 
 outage: setup ## take Snowflake (the emulator) away from a fleet for a minute
 	FLEETQ_OUTAGE_S=60 $(BIN)/python -m pytest -s tests/faults/test_snowflake_fleet.py -k "outlives or later"
+
+screenshots: setup browser ## take the pictures of README anew, from a live fleet
+	$(BIN)/python -m tests.browser.screenshots docs/images
 
 clean: ## remove the virtual environment and this machine's queue
 	rm -rf $(VENV) .fleetq

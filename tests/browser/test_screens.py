@@ -28,6 +28,38 @@ TOO_WIDE = """() => [
         .filter(box => box.getBoundingClientRect().right > innerWidth + 1),
 ].map(box => box.innerText.slice(0, 80))"""
 
+# Text with less contrast than WCAG 2.2 asks for (1.4.3: 4.5, large text 3); what is disabled is exempt there.
+FAINT = """() => {
+    const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
+    const rgba = colour => {
+        paint.clearRect(0, 0, 1, 1)
+        paint.fillStyle = colour
+        paint.fillRect(0, 0, 1, 1)
+        const [r, g, b, a] = paint.getImageData(0, 0, 1, 1).data
+        return [r, g, b, a / 255]
+    }
+    const over = (top, below) => top.slice(0, 3).map((part, i) => part * top[3] + below[i] * (1 - top[3]))
+    const ground = node => {
+        const layers = []
+        for (let at = node; at; at = at.parentElement) layers.unshift(rgba(getComputedStyle(at).backgroundColor))
+        return layers.reduce((below, top) => over(top, below), [255, 255, 255])
+    }
+    const light = colour => colour.map(part => part / 255)
+        .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0)
+    const own = node => [...node.childNodes].filter(one => one.nodeType === 3).map(one => one.data).join('').trim()
+    return [...document.querySelectorAll('[data-testid=stSidebar] *, [data-testid=stMain] *')].filter(node =>
+        own(node) && node.checkVisibility({visibilityProperty: true, opacityProperty: true})
+        && !node.closest('button:disabled, [aria-disabled=true], label:has(:disabled), canvas, svg, table'))
+    .map(node => {
+        const style = getComputedStyle(node), below = ground(node)
+        const [a, b] = [light(over(rgba(style.color), below)), light(below)].sort((one, other) => other - one)
+        const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700)
+        const ratio = (a + 0.05) / (b + 0.05)
+        return ratio < (large ? 3 : 4.5) ? `${own(node).slice(0, 40)}: ${ratio.toFixed(2)}` : null
+    }).filter(Boolean)
+}"""
+
 
 def test_a_deep_link_as_the_first_request_gets_the_whole_shell(fresh: Dashboard, visit: Visit) -> None:
     step_id = fresh.fleet.queue.submit_step({"task_type": "echo", "message": "hello"}, step_id="first-link")
@@ -85,6 +117,7 @@ def test_every_page_is_clean_and_fits(dashboard: Dashboard, browser: Browser, sc
                 ready(page)
                 shoot(page, SCREENSHOTS / f"{name}-{scheme}-{width}.png", width)
             expect(page.get_by_test_id("stException")).to_have_count(0)
+            assert page.evaluate(FAINT) == [], name
     finally:
         context.close()
     assert errors == []

@@ -79,6 +79,24 @@ def test_a_claimed_step_says_what_became_of_its_pod() -> None:
     assert "The process that claimed it is gone" in told(step, pod("b"))
 
 
+def test_a_claimed_step_that_its_pod_has_not_started() -> None:
+    step = replace(STEP, status=Status.CLAIMED, claimed_by="a", incarnation="inc-a", claimed_ts=950.0)
+    busy: dict[str, Any] = {"running": [{"step_id": "x"}, {"step_id": "y"}], "buffered": 7}
+    assert told(step, pod(**busy)) == (
+        "Its pod holds it and had not started it by its last heartbeat: 2 of 6 slots were busy, and 7 steps waited "
+        "there for one."
+    )
+    assert told(replace(step, step_id="x"), pod(**busy)) == ""  # it runs
+    assert told(step, pod(**busy | {"running_count": 3})) == ""  # not all that runs is named
+    assert told(replace(step, claimed_ts=NOW), pod(**busy)) == ""  # claimed since
+    assert told(step, pod(running="nonsense")) == ""
+
+
+def test_a_fleet_that_rests_will_wake() -> None:
+    rests = replace(pod(state="resting"), status="down")
+    assert told(STEP, rests) == "1 pod, resting, will look for work soon and take it."
+
+
 def test_a_retry_that_is_due_with_nobody_to_lead() -> None:
     step = replace(STEP, status=Status.FAILED, retry_ts=NOW - 5)
     assert "no living pod leads" in told(step)

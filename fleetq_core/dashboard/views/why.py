@@ -33,7 +33,9 @@ def _pending(step: StepRecord, snap: Snapshot, alive: list[PodRecord]) -> list[s
             f"in {duration(step.due_ts - snap.now_ts)}."
         )
     if not alive:
-        return [*found, "No pod is alive: start one."]
+        rests = sum(pod.rests for pod in snap.pods)
+        return [*found, f"{plural(rests, 'pod')}, resting, will look for work soon and take it."
+                if rests else "No pod is alive: start one."]  # fmt: skip
     working = [pod for pod in alive if pod.meta.get("state") == "running"]
     if not working:
         states = ", ".join(sorted({str(pod.meta.get("state", "unknown")) for pod in alive}))
@@ -74,7 +76,21 @@ def _claimed(step: StepRecord, snap: Snapshot) -> list[str]:
     if pod.is_late(snap.now_ts):
         left = duration(snap.threshold_s - silent_s)
         return [f"Its pod has been silent for {duration(silent_s)}; in {left} it counts as dead, and loses the step."]
-    return []
+    return _waits_in(pod, step)
+
+
+def _waits_in(pod: PodRecord, step: StepRecord) -> list[str]:
+    """Claimed and not started, where the pod's last heartbeat says so: it may name only some of what it runs."""
+    runs = pod.meta.get("running")
+    named = {run.get("step_id") for run in runs if isinstance(run, dict)} if isinstance(runs, list) else set()
+    running, capacity = number(pod.meta.get("running_count")), number(pod.meta.get("capacity"))
+    if step.step_id in named or len(named) < running or (step.claimed_ts or 0.0) >= pod.last_heartbeat_ts:
+        return []
+    buffered = plural(number(pod.meta.get("buffered")), "step")
+    return [
+        f"Its pod holds it and had not started it by its last heartbeat: {running:,} of {capacity:,} slots were busy, "
+        f"and {buffered} waited there for one."
+    ]
 
 
 def _tasks(pod: PodRecord) -> list[Any]:
