@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from streamlit.logger import set_log_level
 from streamlit.testing.v1 import AppTest
 
 from fleetq_core import runtime
@@ -42,6 +43,7 @@ ADDRESSES: dict[str, dict[str, str]] = {
 def main(url: str, rounds: int) -> None:
     """Draw every address `rounds` times, all in turn."""
     os.environ |= {"FLEET_Q_STORE": url, "FLEET_Q_ROLE": "dashboard", "FLEET_Q_DEAD_POD_THRESHOLD": "3600"}
+    set_log_level("error")  # it warns of every call that is made outside of a server
     app = runtime.get_runtime()
     took: dict[str, list[float]] = {address: [] for address in ADDRESSES}
     for _ in range(rounds):

@@ -21,4 +21,5 @@ if str(ROOT) not in sys.path:
 
 from fleetq_core.dashboard import shell  # noqa: E402
 
-shell.render()
+if __name__ == "__main__":
+    shell.render()

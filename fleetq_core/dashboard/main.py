@@ -1,6 +1,8 @@
 """The script Streamlit runs.
 
-It lives here because next to `pages/` a deep link would run that page alone, without the shell.
+It lives here because next to `pages/` a deep link would run that page alone, without the shell. Streamlit makes it the
+`__main__` of its process, and a process that a handler spawns from there begins by running that under another name: it
+must draw nothing, and above all start no pod.
 """
 
 import sys
@@ -12,4 +14,5 @@ if ROOT not in sys.path:
 
 from fleetq_core.dashboard import shell  # noqa: E402
 
-shell.render()
+if __name__ == "__main__":
+    shell.render()

@@ -12,7 +12,7 @@ from tests.browser.test_screens import PAGES
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-REFRESHES = 3
+REFRESHES = 2
 LEAST_SHIFT = 0.01  # of the screen: less is a figure that grew by a digit
 WATCH = """() => {
     const main = document.querySelector('[data-testid=stMain]')

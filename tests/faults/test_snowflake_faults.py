@@ -586,7 +586,9 @@ def test_a_pod_outlives_a_network_that_drops_everything(pod_run: Run) -> None:
     pod_run.proxy.stall()
     eventually(lambda: pod_run.lines("trying again"))
     pod_run.gate.set()
-    eventually(lambda: pod_run.pod.meta()["outbox"] == 3)
+    eventually(
+        lambda: pod_run.pod.meta()["outbox"] == 3, timeout_s=60
+    )  # each try ends with the driver's own time limit
     pod_run.proxy.come_back()
     pod_run.all_completed(ids)
     eventually(lambda: pod_run.lines("the store is back"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import threading
 import tomllib
 from dataclasses import replace
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from fleetq_core.dashboard import actions, snapshot
+from fleetq_core.dashboard import actions, shell, snapshot
 from fleetq_core.dashboard.colours import STATUS_BADGES, STATUS_COLOURS
 from fleetq_core.dashboard.views import overview, pods, steps, words
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
 from fleetq_core.model import HeldClaims, PodRecord, RecoveryRun, Sample, Status
 from fleetq_core.runtime import Runtime
+from tests.pages.conftest import MAIN
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +65,16 @@ def test_many_viewers_cost_one_read(running: Runtime) -> None:
         viewer.join(10)
     assert answers == [42] * 8
     assert len(reads) == 1
+
+
+def test_a_process_that_a_handler_spawns_draws_nothing_and_starts_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise AssertionError("a second dashboard in a spawned process")
+
+    monkeypatch.setattr(shell, "render", refuse)
+    runpy.run_path(str(MAIN), run_name="__mp_main__")  # as multiprocessing does
+    with pytest.raises(AssertionError, match="a second dashboard"):
+        runpy.run_path(str(MAIN), run_name="__main__")
 
 
 def test_a_failed_read_keeps_the_last_answer(running: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
