@@ -14,11 +14,11 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from fleetq_core.demo import demo_steps
-from fleetq_core.model import DecisionFilter, StepFilter
+from fleetq_core.model import DecisionFilter, Status, StepFilter
 from tests.browser.conftest import ARGS, CHROMIUM, Dashboard, ready
 from tests.support.waiting import eventually
 
-WIDTH, HEIGHT = 1280, 900
+WIDTH, HEIGHT = 1280, 1150
 WORK_S, KILL_S, EVERY_S, BATCH = 90.0, 40.0, 3.0, 12
 FIRST_BATCH = 150
 
@@ -44,14 +44,15 @@ def _work(served: Dashboard) -> None:
         turn += 1
         queue.submit_steps(demo_steps(BATCH, seed=turn))
         if passed > KILL_S and victim.poll() is None:
-            eventually(lambda: queue.find_steps(StepFilter(claimed_by="pod-3", task_type="sleep")))
+            queue.submit_steps(demo_steps(FIRST_BATCH, seed=turn))  # more than the others take at once
+            eventually(lambda: queue.find_steps(StepFilter(status=Status.CLAIMED, claimed_by="pod-3")))
             victim.kill()
             fleet.start("pod-4")
         pause.wait(EVERY_S)
 
 
 def _shoot(served: Dashboard, target: Path) -> None:
-    store = served.fleet.queue.store
+    queue, store = served.fleet.queue, served.fleet.queue.store
     orphan = eventually(lambda: store.find_decisions(DecisionFilter(owner="pod-3", cause="orphan"), 1))[0]
     pictures = {
         "overview-light": ("light", "?range=5+min"),
@@ -66,6 +67,7 @@ def _shoot(served: Dashboard, target: Path) -> None:
         found = str(CHROMIUM) if CHROMIUM.exists() else None
         browser = playwright.chromium.launch(executable_path=found, args=ARGS)
         for name, (scheme, address) in pictures.items():
+            queue.submit_steps(demo_steps(3 * BATCH))  # so that there is work in the picture
             context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[arg-type]
             page = context.new_page()
             page.goto(f"{served.url}/{address}")

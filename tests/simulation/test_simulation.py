@@ -16,7 +16,7 @@ from tests.simulation.history import SOMETIMES, simulator
 
 pytestmark = pytest.mark.slow
 
-HISTORIES = int(os.environ.get("FLEETQ_SIM_HISTORIES", "150"))
+HISTORIES = int(os.environ.get("FLEETQ_SIM_HISTORIES", "100"))
 ONE_SEED = os.environ.get("FLEETQ_SIM_SEED")
 
 

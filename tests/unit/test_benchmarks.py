@@ -10,7 +10,10 @@ import pytest
 
 from benchmarks import (
     contestants,
+    drawn_pages,
+    full_store,
     harness,
+    screens,
     slow_store,
     snowflake_fleet,
     snowflake_sets,
@@ -22,7 +25,7 @@ from benchmarks.throttle_simulation import FLEET, POD, Case
 from fleetq_core.config import Config
 from fleetq_core.model import Identity, Outcome, Status
 from fleetq_core.playground.scenario import Mode, Scenario
-from fleetq_core.store import Store
+from fleetq_core.store import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +126,25 @@ def test_bound_rows_go_in_sets_as_long_as_one_json_value_may_be() -> None:
     lengths = [sum(len(str(value)) for row in rows for value in row) for rows in sets]
     assert all(0.9 * snowflake_sets.MOST_JSON < length <= snowflake_sets.MOST_JSON for length in lengths[:-1])
     assert len(sets) == 3
+
+
+@pytest.mark.slow
+def test_every_page_is_drawn_and_every_read_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_store, "SAMPLED_S", 3600.0)
+    monkeypatch.setattr(full_store, "THROTTLED_S", 600.0)
+    monkeypatch.setattr(full_store, "COMMANDS", 20)
+    monkeypatch.setattr(full_store, "PENDING", 200)
+    path = tmp_path / "full.db"
+    full_store.create(path, 2_000)
+    store = open_store(Config(store=f"sqlite:///{path}"))
+    found = {name: read() for name, read in screens.reads(store).items()}
+    store.close()
+    assert (found["stats"].pending, found["stats"].failed) == (200, 1_800)  # type: ignore[attr-defined]
+    assert len(found["steps: pending"]) == screens.PAGE  # type: ignore[arg-type]
+    assert found["steps: text that is nowhere"] == []
+    drawn: Any = harness.child("benchmarks.drawn_pages", f"sqlite:///{path}", "1")
+    assert set(drawn) == set(drawn_pages.ADDRESSES)
+    assert all(ms > 0 for took in drawn.values() for ms in took)
 
 
 # -- throttles --------------------------------------------------------------------------------------------------------
