@@ -222,7 +222,8 @@ class PodRecord:
 
     def is_late(self, now_ts: float) -> bool:
         """Whether beats that the pod has promised are missing: it may be dead, but does not count as such yet."""
-        interval_s = float(self.meta.get("heartbeat_s") or 0.0)
+        told = self.meta.get("heartbeat_s")  # as it published it: another version may say anything
+        interval_s = float(told) if isinstance(told, int | float) else 0.0
         return interval_s > 0 and now_ts - self.last_heartbeat_ts > BEATS_MISSED * interval_s
 
 

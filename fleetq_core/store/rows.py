@@ -89,6 +89,18 @@ def mapping(text: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+# Lists and objects that a pod publishes. One of another version may say anything there, and what reads them loops.
+_CONTAINERS: Mapping[str, type] = {
+    "running": list, "tasks": list, "last_errors": list, "throttles": dict, "task_throttles": dict, "store": dict,
+    "recovered": dict,
+}  # fmt: skip
+
+
+def _sensible(meta: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that hold something else than a list or an object where there should be one."""
+    return {key: value for key, value in meta.items() if isinstance(value, _CONTAINERS.get(key, object))}
+
+
 def published(meta: Mapping[str, Any]) -> str:
     """What a pod publishes, as JSON text. A figure that is NaN or infinite is null: SQLite reads no such JSON."""
     try:
@@ -105,13 +117,15 @@ def identity(who: Identity) -> dict[str, Any]:
 def pod(row: Sequence[Any]) -> PodRecord:
     """A row of `list_pods`."""
     pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
-    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), json.loads(meta))
+    return PodRecord(
+        pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), _sensible(json.loads(meta))
+    )
 
 
 def lenient_pod(row: Sequence[Any]) -> PodRecord:
     """A row of `list_pods` whose meta may be damaged."""
     pod_id, incarnation, status, birth_ts, last_heartbeat_ts, may_lead, meta = row
-    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), mapping(meta))
+    return PodRecord(pod_id, incarnation, status, birth_ts, last_heartbeat_ts, bool(may_lead), _sensible(mapping(meta)))
 
 
 def command(row: Sequence[Any]) -> Command:

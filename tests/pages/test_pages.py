@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleetq_core.errors import StoreUnavailable
-from fleetq_core.model import Status
+from fleetq_core.model import Identity, Status
 from fleetq_core.runtime import Runtime
 from tests.pages.conftest import PAGES, Open, words
 from tests.support.waiting import eventually
@@ -67,6 +67,16 @@ def test_an_empty_store_is_explained(running: Runtime, show: Open, name: str) ->
         "audit": "Nobody has ordered anything yet.",
     }
     assert expected[name] in words(at)
+
+
+@pytest.mark.parametrize("nonsense", ["x", 7, [[7], "x"], {"x": {"y": 1}}, -1.5, True], ids=str)
+def test_what_a_pod_of_another_version_publishes_breaks_no_page(running: Runtime, show: Open, nonsense: Any) -> None:
+    assert running.pod is not None
+    strange = dict.fromkeys(running.pod.meta(), nonsense)
+    running.queue.store.register_pod(Identity("strange", "strange-1"), strange)
+    for name in PAGES:
+        assert not show(name).exception, name
+    assert not show("pods", pod="strange").exception
 
 
 STORIES = {

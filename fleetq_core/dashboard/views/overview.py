@@ -12,7 +12,7 @@ from fleetq_core.dashboard.snapshot import History, Snapshot
 from fleetq_core.model import HeldClaims, RecoveryRun, Status, WorkSpan
 
 from . import throttles
-from .pods import alive_pods, dead_pods, fleet_rests, late_pods, oddities
+from .pods import alive_pods, dead_pods, fleet_rests, late_pods, oddities, published_runs
 from .words import Fact, duration, number, plural
 
 OLD_PENDING_S = 300.0
@@ -225,9 +225,10 @@ def running_rows(snap: Snapshot) -> list[RunningRow]:
     rows = []
     for pod in alive_pods(snap):
         since_beat = max(0.0, snap.now_ts - pod.last_heartbeat_ts)
-        for run in pod.meta.get("running") or []:
+        for run in published_runs(pod):
             note = "past its time limit" if run.get("timed_out") else ""
-            seconds = float(run.get("seconds", 0.0)) + since_beat
+            told = run.get("seconds")
+            seconds = (float(told) if isinstance(told, int | float) else 0.0) + since_beat
             rows.append(
                 RunningRow(pod.pod_id, str(run.get("step_id")), str(run.get("task_type")), round(seconds, 1), note)
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fleetq_core.dashboard.snapshot import Snapshot
 from fleetq_core.model import PodRecord, RecoveryRun, Verdict, format_ts, hearing, living
@@ -55,6 +56,12 @@ def hearing_pods(snap: Snapshot) -> list[PodRecord]:
 def fleet_rests(snap: Snapshot) -> bool:
     """Whether nobody is up because there is nothing to do: that is well."""
     return not alive_pods(snap) and any(pod.rests for pod in snap.pods)
+
+
+def published_runs(pod: PodRecord) -> list[dict[str, Any]]:
+    """What the pod says it runs, as far as that makes sense: it may be of another version."""
+    runs = pod.meta.get("running")
+    return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
 
 
 def dead_pods(snap: Snapshot) -> list[PodRecord]:

@@ -7,6 +7,7 @@ from typing import Any
 from fleetq_core.dashboard.snapshot import Snapshot
 from fleetq_core.model import PodRecord, Status, StepRecord, living
 
+from .pods import published_runs
 from .words import clock, duration, number, plural
 
 
@@ -81,8 +82,7 @@ def _claimed(step: StepRecord, snap: Snapshot) -> list[str]:
 
 def _waits_in(pod: PodRecord, step: StepRecord) -> list[str]:
     """Claimed and not started, where the pod's last heartbeat says so: it may name only some of what it runs."""
-    runs = pod.meta.get("running")
-    named = {run.get("step_id") for run in runs if isinstance(run, dict)} if isinstance(runs, list) else set()
+    named = {str(run.get("step_id")) for run in published_runs(pod)}
     running, capacity = number(pod.meta.get("running_count")), number(pod.meta.get("capacity"))
     if step.step_id in named or len(named) < running or (step.claimed_ts or 0.0) >= pod.last_heartbeat_ts:
         return []
