@@ -29,7 +29,7 @@ run: setup ## serve the dashboard with one live pod on http://localhost:8501
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
 test: setup browser ## run all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder # the longest folders come first
 
 test-snowflake: setup ## run the contract on the Snowflake account of the environment (docs/snowflake.md)
 	@$(BIN)/python -m tests.support.account

@@ -7,12 +7,12 @@ nothing of the store at hand, as after a pause of all viewers; none shares an an
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 
-from streamlit.logger import set_log_level
 from streamlit.testing.v1 import AppTest
 
 from fleetq_core import runtime
@@ -43,7 +43,7 @@ ADDRESSES: dict[str, dict[str, str]] = {
 def main(url: str, rounds: int) -> None:
     """Draw every address `rounds` times, all in turn."""
     os.environ |= {"FLEET_Q_STORE": url, "FLEET_Q_ROLE": "dashboard", "FLEET_Q_DEAD_POD_THRESHOLD": "3600"}
-    set_log_level("error")  # it warns of every call that is made outside of a server
+    logging.disable(logging.WARNING)  # Streamlit warns of every call that is made outside of a server
     app = runtime.get_runtime()
     took: dict[str, list[float]] = {address: [] for address in ADDRESSES}
     for _ in range(rounds):

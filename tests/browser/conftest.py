@@ -10,7 +10,6 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -94,16 +93,10 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> Any:
-    """The viewer's colour scheme."""
-    return request.param
-
-
 @pytest.fixture
-def quiet_page(browser: Browser, scheme: Any) -> Iterator[Page]:
-    """A page in that scheme on which no script may fail."""
-    context = browser.new_context(color_scheme=scheme)
+def quiet_page(browser: Browser) -> Iterator[Page]:
+    """A page on which no script may fail."""
+    context = browser.new_context()
     page, errors = context.new_page(), list[str]()
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from fleetq_core import Queue
-from tests.browser.conftest import Dashboard, ready, row
-from tests.browser.test_screens import SCREENSHOTS, WIDTHS, shoot
+from tests.browser.conftest import Dashboard, row
+from tests.browser.test_screens import WIDTHS, enter, shoot_both
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Visit = Callable[[str], Page]
@@ -68,20 +68,17 @@ def test_the_filters_are_the_address(audited: Dashboard, visit: Visit) -> None:
     expect(page.get_by_test_id("stMain").get_by_text("matches these filters")).to_be_visible()
 
 
-def test_the_screen_fits_and_looks_right(audited: Dashboard, quiet_page: Page, scheme: str) -> None:
+def test_the_screen_fits_and_looks_right(audited: Dashboard, quiet_page: Page) -> None:
     page = quiet_page
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        page.goto(f"{audited.url}/audit")
-        ready(page)
+        enter(page, f"{audited.url}/audit", width)
         expect(row(page, "refused")).to_be_attached()  # a phone's width holds no more columns
-        shoot(page, SCREENSHOTS / f"audit-log-{scheme}-{width}.png", width)
+        shoot_both(page, "audit-log", width)
         _select(page, "refused")
         expect(page.get_by_text("1 answer, 1 refused.")).to_be_visible()
         expect(page.get_by_test_id("stCode")).to_have_count(2)
         expect(page.get_by_test_id("stJson")).to_contain_text("alert")
-        shoot(page, SCREENSHOTS / f"audit-order-{scheme}-{width}.png", width)
+        shoot_both(page, "audit-order", width)
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,9 @@ def many(page: Page) -> Page:
 
 
 def told(page: Page) -> dict[str, str]:
-    """The facts of the summary."""
+    """The facts of the summary, as far as they are drawn."""
     text = [line.strip() for line in page.get_by_test_id("stMain").inner_text().splitlines() if line.strip()]
-    return {name: text[text.index(name) + 1] for name in ("New", "Already there", "Refused") if name in text}
+    return {name: fact for name, fact in pairwise(text) if name in ("New", "Already there", "Refused")}
 
 
 def test_a_file_is_checked_sent_and_sent_again(dashboard: Dashboard, visit: Visit, tmp_path: Path) -> None:

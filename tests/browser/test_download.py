@@ -6,14 +6,12 @@ import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Dashboard, ready
-from tests.browser.test_screens import SCREENSHOTS, TOO_WIDE, WIDTHS
-from tests.support.waiting import eventually
+from tests.browser.conftest import Dashboard
+from tests.browser.test_screens import WIDTHS, enter, shoot_both
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Visit = Callable[[str], Page]
@@ -44,25 +42,14 @@ def test_steps_are_made_into_a_file_and_saved(fresh: Dashboard, visit: Visit, tm
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_download_fits_and_looks_right(
-    dashboard: Dashboard, browser: Browser, scheme: Literal["light", "dark"]
-) -> None:
+def test_the_download_fits_and_looks_right(dashboard: Dashboard, quiet_page: Page) -> None:
     dashboard.fleet.queue.submit_steps([{"task_type": "echo"} for _ in range(12)])
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
-    try:
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(f"{dashboard.url}/steps")
-            ready(page)
-            page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
-            popover = page.get_by_test_id("stPopoverBody")
-            popover.get_by_role("button", name="Make JSON lines").click()
-            expect(popover.get_by_role("button", name="Download JSON lines")).to_be_visible()
-            expect(popover.get_by_test_id("stCode")).to_be_visible()
-            eventually(lambda: page.evaluate(TOO_WIDE) == [], timeout_s=10)
-            page.screenshot(path=SCREENSHOTS / f"download-{scheme}-{width}.png")
-    finally:
-        context.close()
+    page = quiet_page
+    for width in WIDTHS:
+        enter(page, f"{dashboard.url}/steps", width)
+        page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
+        popover = page.get_by_test_id("stPopoverBody")
+        popover.get_by_role("button", name="Make JSON lines").click()
+        expect(popover.get_by_role("button", name="Download JSON lines")).to_be_visible()
+        expect(popover.get_by_test_id("stCode")).to_be_visible()
+        shoot_both(page, "download", width, whole=False)

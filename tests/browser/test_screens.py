@@ -20,6 +20,8 @@ PAGES = {
     "throttles": "throttles", "cost": "cost", "audit": "audit",
 }  # fmt: skip
 WIDTHS = (1280, 390)  # a laptop and a phone
+# In dark one colour has to serve as text on dark, for what is chosen, and as the ground of white text, on these.
+SPARED: dict[Literal["light", "dark"], str] = {"light": "", "dark": "[data-testid^=stBaseButton-primary]"}
 SCREENSHOTS = ROOT / "artifacts" / "screenshots"
 TOO_WIDE = """() => [
     ...[document.documentElement, document.querySelector('[data-testid=stMain]')]
@@ -29,8 +31,8 @@ TOO_WIDE = """() => [
 ].map(box => box.innerText.slice(0, 80))"""
 
 # Text with less contrast than WCAG 2.2 asks for (1.4.3: 4.5, large text 3); what is disabled is exempt there, and the
-# colours of code are Streamlit's. In dark, one colour has to serve as text on dark and as ground of white text.
-FAINT = """() => {
+# colours of code are Streamlit's.
+FAINT = """spared => {
     const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
     const rgba = colour => {
         paint.clearRect(0, 0, 1, 1)
@@ -51,7 +53,7 @@ FAINT = """() => {
     const own = node => [...node.childNodes].filter(one => one.nodeType === 3).map(one => one.data).join('').trim()
     return [...document.querySelectorAll('[data-testid=stSidebar] *, [data-testid=stMain] *')].filter(node =>
         own(node) && node.checkVisibility({visibilityProperty: true, opacityProperty: true})
-        && !node.closest('button:disabled, [aria-disabled=true], label:has(:disabled), canvas, svg, table, pre, [data-testid=stIconMaterial]'))
+        && !(spared && node.closest(spared)) && !node.closest('button:disabled, [aria-disabled=true], label:has(:disabled), canvas, svg, table, pre, [data-testid=stIconMaterial]'))
     .map(node => {
         const style = getComputedStyle(node), below = ground(node)
         const [a, b] = [light(over(rgba(style.color), below)), light(below)].sort((one, other) => other - one)
@@ -95,67 +97,61 @@ def test_many_tabs_and_reruns_share_one_pod(dashboard: Dashboard, browser: Brows
     assert dashboard.output().count("is up:") == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_clean_and_fits(dashboard: Dashboard, browser: Browser, scheme: Literal["light", "dark"]) -> None:
+def test_every_page_is_clean_and_fits(dashboard: Dashboard, quiet_page: Page) -> None:
     dashboard.fleet.queue.submit_steps([{"task_type": "sleep", "seconds": 5 + number} for number in range(9)])
-    dashboard.fleet.queue.submit_step({"task_type": "sleep", "seconds": "no"}, step_id=f"letter-{scheme}")
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(color_scheme=scheme)
-    page, errors, hosts = context.new_page(), list[str](), set[str]()
+    dashboard.fleet.queue.submit_step({"task_type": "sleep", "seconds": "no"}, step_id="letter-1")
+    page, errors, hosts = quiet_page, list[str](), set[str]()
     # Streamlit probes its own routes below a page's address; their 404 is expected.
     page.on(
         "console",
         lambda m: errors.append(m.text) if m.type == "error" and "/_stcore/" not in m.location["url"] else None,
     )
-    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or "127.0.0.1"))
     page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).hostname or ""))
-    try:
-        for name, path in PAGES.items():
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": 900})
-                page.goto(f"{dashboard.url}/{path}")
-                ready(page)
-                shoot(page, SCREENSHOTS / f"{name}-{scheme}-{width}.png", width)
-            expect(page.get_by_test_id("stException")).to_have_count(0)
-            assert scheme == "dark" or page.evaluate(FAINT) == [], name
-    finally:
-        context.close()
+    for name, path in PAGES.items():
+        for width in WIDTHS:
+            enter(page, f"{dashboard.url}/{path}", width)
+            shoot_both(page, name, width)
+        for scheme, spared in SPARED.items():
+            adopt(page, scheme)
+            eventually(lambda spared=spared: page.evaluate(FAINT, spared) == [], timeout_s=5)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
     assert errors == []
     assert hosts == {"127.0.0.1"}
 
 
-def shoot(page: Page, target: Path, width: int) -> None:
+def enter(page: Page, url: str, width: int) -> None:
+    """Open it in light on a screen of that width; a phone's sidebar folds away when the page is opened."""
+    page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": width, "height": 900})
-    height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": width, "height": min(max(900, height), 3000)})
+    page.goto(url)
+    ready(page)
+
+
+def adopt(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """Streamlit takes on another scheme of the system without a new visit."""
+    page.emulate_media(color_scheme=scheme)
+    expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme)
+
+
+def shoot_both(page: Page, name: str, width: int, *, whole: bool = True) -> None:
+    """A picture in light, and one in dark."""
+    for scheme in SPARED:
+        adopt(page, scheme)
+        shoot(page, SCREENSHOTS / f"{name}-{scheme}-{width}.png", width, whole=whole)
+
+
+def shoot(page: Page, target: Path, width: int, *, whole: bool = True) -> None:
+    """A picture of the whole page, or of what a screen shows of it; nothing may be wider than the screen."""
+    ready(page)
+    page.set_viewport_size({"width": width, "height": 900})
+    if whole:
+        _stretch(page, width)
     # Charts follow the width some frames later.
     eventually(lambda: page.evaluate(TOO_WIDE) == [], timeout_s=10)
     page.screenshot(path=target)
 
 
-def test_live_refresh_moves_nothing(dashboard: Dashboard, visit: Visit) -> None:
-    eventually(lambda: len(dashboard.fleet.queue.store.list_samples(0, 10)) >= 3)
-    page = visit(dashboard.url)
-    chart = page.get_by_test_id("stVegaLiteChart").first.locator("canvas, svg").first
-    expect(chart).to_be_visible()
-    chart.evaluate("node => { window.watched = node }")
-    page.evaluate("""() => {
-        const main = document.querySelector('[data-testid=stMain]')
-        main.scrollTop = 250
-        window.asOf = () => [...main.querySelectorAll('[data-testid=stCaptionContainer]')]
-            .map(box => box.innerText).filter(text => text.startsWith('as of'))
-    }""")
-    page.wait_for_function("() => document.querySelector('[data-testid=stMain]').scrollTop === 250")
-    first_of_chart = page.evaluate("() => asOf()[1]")
-    page.evaluate("""() => {
-        window.moved = []
-        const main = document.querySelector('[data-testid=stMain]')
-        main.addEventListener('scroll', () => moved.push(main.scrollTop))
-    }""")
-    for _ in range(3):
-        dashboard.fleet.queue.submit_step({"task_type": "echo"})
-        page.wait_for_function("before => asOf()[0] !== before", arg=page.evaluate("() => asOf()[0]"))
-    page.wait_for_function("before => asOf()[1] !== before", arg=first_of_chart)
-    assert page.evaluate("() => watched.isConnected")
-    assert [top for top in page.evaluate("() => moved") if top != 250] == []
+def _stretch(page: Page, width: int) -> None:
+    height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": width, "height": min(max(900, height), 3000)})

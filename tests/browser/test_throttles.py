@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, Dashboard, ready, row
-from tests.browser.test_screens import SCREENSHOTS, WIDTHS, shoot
+from tests.browser.conftest import Dashboard, ready, row
+from tests.browser.test_screens import WIDTHS, enter, shoot_both
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -70,19 +69,13 @@ def test_a_row_that_is_selected_becomes_the_address(squeezed: Dashboard, visit: 
     expect(page.get_by_test_id("stMain").locator("[data-testid=stCode]", has_text="roomy")).to_be_visible()
 
 
-def test_the_screen_fits_and_looks_right(squeezed: Dashboard, quiet_page: Page, scheme: str) -> None:
+def test_the_screen_fits_and_looks_right(squeezed: Dashboard, quiet_page: Page) -> None:
     page = quiet_page
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for name in ("strict", "shared"):
         for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(f"{squeezed.url}/throttles?throttle={name}")
-            ready(page)
+            enter(page, f"{squeezed.url}/throttles?throttle={name}", width)
             expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(4)
-            shoot(page, SCREENSHOTS / f"throttles-{name}-{scheme}-{width}.png", width)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(squeezed.url)
-    ready(page)
-    shoot(page, SCREENSHOTS / f"overview-throttle-{scheme}-1280.png", 1280)
+            shoot_both(page, f"throttles-{name}", width)
+    enter(page, squeezed.url, WIDTHS[0])
+    shoot_both(page, "overview-throttle", WIDTHS[0])
     expect(page.get_by_test_id("stException")).to_have_count(0)
-    assert Path(SCREENSHOTS).is_relative_to(ROOT)
