@@ -46,12 +46,11 @@ def draw_filters() -> None:
 
 def _draw_times() -> None:
     """When they were submitted: lately, or between two moments."""
-    with st.container(horizontal=True):
-        lately = st.segmented_control(
-            "Submitted", [ANY, *times.LATELY, times.BETWEEN], default=ANY, key="created", bind="query-params",
-            required=True,
-        )  # fmt: skip
-        if lately == times.BETWEEN:
+    lately = st.segmented_control(
+        "Submitted", [ANY, *times.LATELY, times.BETWEEN], default=ANY, key="created", bind="query-params", required=True
+    )
+    if lately == times.BETWEEN:
+        with st.container(horizontal=True):
             for key, label in (("from", "From (UTC)"), ("until", "Until (UTC)")):
                 st.text_input(label, key=key, bind="query-params", placeholder=times.EXAMPLE, max_chars=40, width=180)
 

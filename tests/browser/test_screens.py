@@ -28,6 +28,9 @@ TOO_WIDE = """() => [
         .filter(box => box.scrollWidth > box.clientWidth),
     ...[...document.querySelectorAll('[data-testid=stMain] [data-testid=stElementContainer]')]
         .filter(box => box.getBoundingClientRect().right > innerWidth + 1),
+    ...[...document.querySelectorAll('[data-testid=stMain] [data-testid=stElementContainer] :is(button, input)')]
+        .filter(box => box.getBoundingClientRect().right - 1 >
+            box.closest('[data-testid=stElementContainer]').getBoundingClientRect().right),
 ].map(box => box.innerText.slice(0, 80))"""
 
 # Text with less contrast than WCAG 2.2 asks for (1.4.3: 4.5, large text 3); what is disabled is exempt there, and the
