@@ -60,7 +60,7 @@ def test_a_frozen_pods_late_completion_is_refused_and_counted(fleet: Fleet) -> N
     frozen = fleet.start("pod-frozen")
     (step_id,) = fleet.submit(1, seconds=1.0)
     eventually(lambda: fleet.lines("start"))
-    frozen.send_signal(signal.SIGSTOP)
+    fleet.freeze(frozen)
     fleet.start("pod-well")
     eventually(lambda: fleet.queue.get_step(step_id).status is Status.COMPLETED)
     winner = fleet.queue.get_step(step_id)

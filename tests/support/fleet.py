@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,21 @@ class Fleet:
         if process.returncode == 1 and not args:
             raise AssertionError(self.output(pod_id))
         return process
+
+    def freeze(self, process: subprocess.Popen[str]) -> None:
+        """Stop a pod between two of its writes: in the middle of one it would hold the file's lock, and with it all."""
+
+        def frozen_without_a_lock() -> bool:
+            process.send_signal(signal.SIGSTOP)
+            with closing(sqlite3.connect(self.folder / "fleetq.db", timeout=0.2, isolation_level=None)) as probe:
+                try:
+                    probe.execute("BEGIN IMMEDIATE")
+                    return True
+                except sqlite3.OperationalError:
+                    process.send_signal(signal.SIGCONT)
+                    return False
+
+        eventually(frozen_without_a_lock)
 
     def pid_of(self, pod_id: str) -> int | None:
         """The process that owns the row of `pod_id`."""
