@@ -28,8 +28,9 @@ browser: setup # a browser for the browser tests: Debian's chromium as root on D
 run: setup ## serve the dashboard with one live pod on http://localhost:8501
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
+# In the order of the tree: the longest files come first there, so that no process waits for the other in the end.
 test: setup browser ## run all tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder # the longest folders come first
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-snowflake: setup ## run the contract on the Snowflake account of the environment (docs/snowflake.md)
 	@$(BIN)/python -m tests.support.account
@@ -44,7 +45,7 @@ lint: setup ## format, lint, types and import rules
 bench: setup ## measure speed and memory against the peers (some minutes)
 	$(BIN)/python -m benchmarks
 
-simulate: setup ## play 10,000 seeded histories of a fleet under faults, some ten minutes
+simulate: setup ## play 10,000 seeded histories of a fleet under faults, some twenty minutes
 	FLEETQ_SIM_HISTORIES=10000 $(BIN)/python -m pytest -s tests/simulation/test_simulation.py -k promises
 
 chaos: setup ## break a fleet of real pods at random for five minutes and check that nothing is lost

@@ -6,7 +6,7 @@ births and owners by itself, from the calls, and never asks the statements that 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,10 @@ class Model:
         self.violations: list[str] = []
         self.pods: dict[str, PodRow] = {}
         self.tokens: dict[str, str | None] = {}  # step -> current token
-        self.token_call: dict[str, int] = {}
+        self.token_call: dict[str, int] = {}  # token -> the last call that claimed with it
+        self.held: defaultdict[str, set[str]] = defaultdict(set)  # token -> the steps that are claimed under it
+        self.heard: set[str] = set()  # tokens of claims whose answer has reached the pod
+        self.judged: set[tuple[str, str]] = set()  # run, pod that it declared dead
         self.starts: Counter[tuple[str, str]] = Counter()
         self.finished_well: set[tuple[str, str]] = set()
         self.completions: Counter[str] = Counter()
@@ -114,7 +117,11 @@ class Model:
     def _alive(self, row: PodRow, now: float) -> bool:
         return row.up and row.beat > now - self._threshold_s
 
-    def _bury(self, order: Any, dead: tuple[str, ...]) -> None:
+    def _bury(self, order: Any, told: tuple[str, ...]) -> None:
+        # A request that is repeated, or lands twice, is told again what its run has judged, maybe of a pod that beats
+        # by now: that is no new verdict.
+        dead = [pod_id for pod_id in told if (order.run_id, pod_id) not in self.judged]
+        self.judged |= {(order.run_id, pod_id) for pod_id in dead}
         for pod_id in dead:
             row = self.pods[pod_id]
             if self._alive(row, self._now()):
@@ -139,12 +146,22 @@ class Model:
             self.wrong(f"I4/I8: {name} moved {m.step_id} from {m.old} to {m.new}")
         else:
             getattr(self, f"_check_{name}")(m)
+        if m.old == "claimed":
+            self.held[str(m.old_token)].discard(m.step_id)
+        if m.new == "claimed":
+            self.held[str(m.new_token)].add(m.step_id)
 
     def _check_claim_steps(self, m: Move) -> None:
         who = self.call.args[0]
-        # A request that lands late may use its token once more: nobody hears of that claim, and it is released.
-        if self.token_call.setdefault(str(m.new_token), self.call.number) != self.call.number and not self.call.late:
-            self.wrong(f"I4: token of {m.step_id} was used by two claims")
+        token = str(m.new_token)
+        if self.token_call.get(token) != self.call.number:
+            # Who never had an answer asks for the same claim again, maybe after the first was recovered: a token is
+            # used up by the answer. Nobody hears of a request that lands late; what it claims is released.
+            if self.held[token]:
+                self.wrong(f"I4: {m.step_id} was claimed under the token of {sorted(self.held[token])}")
+            elif token in self.heard and not self.call.late:
+                self.wrong(f"I4: token of {m.step_id} was used by two claims")
+        self.token_call[token] = self.call.number
         if m.new_token == m.old_token and not self.call.late:
             self.wrong(f"I4: {m.step_id} was claimed with the token it had before")
         row = self.pods.get(who.pod_id)

@@ -144,6 +144,8 @@ class World:
         try:
             pod.start()
             pod.began = True
+        except PodSuperseded:  # a twin that started meanwhile
+            self.bury(pod)
         except StoreError:
             self.bury(pod)
             self.at(self.rng.uniform(1.0, 10.0), None, partial(self.start, pod_id))
@@ -247,6 +249,8 @@ class FaultStore:
         return self._done(name, args, answer)
 
     def _done(self, name: str, args: tuple[Any, ...], answer: Any) -> Any:
+        if name == "claim_steps":
+            self._world.model.heard.add(args[1])
         if name == "claim_steps" and answer and args[1] in self._lost_claims:
             self._lost_claims.discard(args[1])
             self._world.seen["claim found again after a lost reply"] += 1
