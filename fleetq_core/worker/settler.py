@@ -71,6 +71,8 @@ class Settler:
     def run_once(self) -> float:
         """Write one set; on disk first, oldest first."""
         with self._turn_lock:
+            if self.waiting:  # the store is away: this process may die before it is back
+                self._keep(self._take(math.inf, math.inf))
             for outbox in self._outboxes:
                 if batch := outbox.peek(OUTBOX_SET):
                     self._write(batch)
@@ -89,6 +91,7 @@ class Settler:
             try:
                 self._write(batch)
             except StoreError:
+                self._counters.store_errors += 1
                 self._keep(batch)
                 raise
             finally:
@@ -111,9 +114,9 @@ class Settler:
             while self._new or not self.is_clear:
                 self.run_once()
         except StoreError as exc:
-            log.warning("%d outcomes stay in the outbox: %s", self.waiting, exc)
             with self._turn_lock:
                 self._keep(self._take(math.inf, math.inf))
+            log.warning("%d outcomes stay in the outbox: %s", self.waiting, exc)
         return self.is_clear and not self._new
 
     def salvage(self) -> None:
@@ -145,7 +148,6 @@ class Settler:
     def _keep(self, batch: Sequence[Outcome]) -> None:
         if not batch:
             return
-        self._counters.store_errors += 1
         try:
             self._outbox.put(batch)
         except StoreUnavailable as exc:

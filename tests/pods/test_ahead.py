@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from fleetq_core.clock import SystemClock
 from fleetq_core.config import Config
+from fleetq_core.errors import StoreUnavailable
 from fleetq_core.model import ClaimedRow, Outcome, Status, Step
 from fleetq_core.queue import Queue
 from fleetq_core.store import Store
@@ -237,6 +238,23 @@ def test_a_pod_whose_outcomes_pile_up_claims_no_more(
     settler.run_once()
     assert settler.is_clear
     assert cleared.is_set()
+
+
+def test_while_the_store_is_away_what_ends_goes_to_disk_too(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may die before the store is back; until then not even a try may hold the outcomes in memory."""
+    on_disk: list[int] = []
+
+    def away(batch: Sequence[Outcome]) -> None:
+        on_disk.append(settler.waiting)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(settler, "_write", away)
+    for number in range(3):
+        settler.add(_outcome(number))
+        with pytest.raises(StoreUnavailable):
+            settler.run_once()
+    assert on_disk == [0, 2, 3]
+    assert [outcome.step_id for outcome in settler._outbox.peek(10)] == ["s0", "s1", "s2"]
 
 
 # -- async steps that follow each other -------------------------------------------------------------------------------
