@@ -513,8 +513,13 @@ class Run:
         return [line for line in self.log.messages if re.search(pattern, line)]
 
 
+# As patient as a real one: for what does not last, so that a machine that stalls for seconds is not taken for an outage.
+PATIENT = pytest.mark.parametrize("pod_run", [60.0], indirect=True)
+
+
 @pytest.fixture
 def pod_run(
+    request: pytest.FixtureRequest,
     snowflake_settings: dict[str, Any],
     proxy: TcpProxy,
     make_config: Any,
@@ -522,14 +527,17 @@ def pod_run(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Run]:
-    monkeypatch.setattr(snowflake_session, "NETWORK_TIMEOUT_S", 2)
-    monkeypatch.setattr(snowflake_session, "SOCKET_TIMEOUT_S", 1)
+    """The pod's threshold is the parameter; without one, it is a pod that soon gives up on a network that is dead."""
+    threshold_s = getattr(request, "param", 6.0)
+    if not hasattr(request, "param"):
+        monkeypatch.setattr(snowflake_session, "NETWORK_TIMEOUT_S", 2)
+        monkeypatch.setattr(snowflake_session, "SOCKET_TIMEOUT_S", 1)
     monkeypatch.setattr(pod_module, "JOIN_S", 1.0)
     caplog.set_level(logging.INFO, "fleetq_core")
     given = {f"snowflake_{name}": value for name, value in snowflake_settings.items()}
     given |= {"store": "snowflake", "snowflake_schema": f"PODS_{next(_schemas)}"}
     config = make_config(
-        **given, heartbeat_interval=0.3, claim_interval=0.1, recovery_interval=0.3, dead_pod_threshold=6.0,
+        **given, heartbeat_interval=0.3, claim_interval=0.1, recovery_interval=0.3, dead_pod_threshold=threshold_s,
         retry_base_delay=0.1,
     )  # fmt: skip
     open_snowflake(config, create=True).close()
@@ -595,6 +603,7 @@ def test_a_pod_outlives_a_network_that_drops_everything(pod_run: Run) -> None:
     assert len(pod_run.lines("trying again")) == 1
 
 
+@PATIENT
 def test_a_pods_sessions_expire_without_a_failed_step(pod_run: Run, faults: ServerFaults) -> None:
     roles, ids = ("claim", "settle", "beat", "lead"), list[str]()
     for code in (390111, 390112, 390114):
@@ -604,9 +613,10 @@ def test_a_pods_sessions_expire_without_a_failed_step(pod_run: Run, faults: Serv
         eventually(lambda: len(faults.hits()) == len(roles))
         pod_run.all_completed(ids)
         faults.clear()
-    assert not pod_run.lines("trying again|failed|Snowflake")
+    assert not pod_run.lines("trying again|failed|silent")
 
 
+@PATIENT
 def test_a_pods_statement_past_its_time_costs_no_step(pod_run: Run, faults: ServerFaults) -> None:
     faults.add("fleetq pod-a settle ", "error:630", times=2)
     faults.add("fleetq pod-a claim ", "error:630", times=2)
