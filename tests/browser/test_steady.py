@@ -18,13 +18,16 @@ WATCH = """() => {
     const main = document.querySelector('[data-testid=stMain]')
     const drawn = 'h1, h2, h3, input, textarea, button, [data-testid=stVegaLiteChart], [data-testid=stDataFrame]'
     main.scrollTop = 150
-    window.watched = {main, nodes: [...main.querySelectorAll(drawn)], shift: 0, moved: []}
+    window.stamps = () => [...main.querySelectorAll('[data-testid=stCaptionContainer]')]
+        .map(box => box.innerText).filter(text => text.startsWith('as of'))
+    window.watched = {main, stamps: stamps(), nodes: [...main.querySelectorAll(drawn)], shift: 0, moved: []}
     main.addEventListener('scroll', () => watched.moved.push(main.scrollTop))
     new PerformanceObserver(list => list.getEntries().forEach(entry => {
         if (!entry.hadRecentInput) watched.shift += entry.value
     })).observe({type: 'layout-shift'})
     return main.scrollTop
 }"""
+STALE = "stamps().filter(text => watched.stamps.includes(text))"
 AS_OF = """() => [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stCaptionContainer]')]
     .map(box => box.innerText).find(text => text.startsWith('as of'))"""
 
@@ -53,6 +56,9 @@ def test_a_refresh_moves_nothing(working: Dashboard, browser: Browser) -> None:
     for _ in range(REFRESHES):
         working.fleet.queue.submit_step({"task_type": "echo"})
         _refresh(pages)
+    assert {name for name, page in pages.items() if not page.evaluate("watched.stamps")} == {"submit"}
+    for page in pages.values():  # the panel of every two seconds, the curves, and what else a page refreshes
+        page.wait_for_function(f"() => {STALE}.length === 0")
     moved = {name: _moved(page, tops[name]) for name, page in pages.items()}
     context.close()
     assert {name: found for name, found in moved.items() if found} == {}
