@@ -67,6 +67,7 @@ def render() -> None:
 
 def _draw(page: StreamlitPage) -> None:
     widgets.show_flash()
+    widgets.show_question()
     with st.sidebar:
         st.toggle("Live", value=True, key=LIVE_KEY, help="Refresh the figures every two seconds.")
         live(_status, every_s=SELDOM_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -13,7 +14,7 @@ from .snapshot import Answer, Snapshot
 from .views import overview, words
 from .views.words import Fact
 
-_FLASH = "_flash"
+_ASKED, _FLASH = "_asked", "_flash"
 
 
 def problem(sentence: str, detail: str) -> None:
@@ -62,31 +63,52 @@ def show_flash() -> None:
         st.toast(text, icon=":material/check_circle:", duration="long")
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    title: str
+    text: str
+    action: Callable[[], str]
+    verb: str
+    items: Sequence[str]
+
+
 def confirm(title: str, question: str, action: Callable[[], str], *, verb: str, items: Sequence[str] = ()) -> None:
-    """Open a dialog that asks `question` (with its count) and on yes runs `action`, which returns what it did."""
+    """Ask `question` (with its count) in a dialog, and on yes run `action`, which returns what it did.
 
-    @st.dialog(title)
-    def ask() -> None:
-        st.text(question)
-        if items:
-            more = f"\n… and {len(items) - 10:,} more" if len(items) > 10 else ""
-            st.code("\n".join(items[:10]) + more, language=None)
-        with st.container(horizontal=True):
-            yes = st.button(verb, type="primary", key="confirm_yes")
-            no = st.button("Leave it", key="confirm_no")
-        if yes:
-            try:
-                flash(action())
-            except CutShort as exc:
-                problem("It ended before it was done. What is done stands, and doing it again is safe.", str(exc))
-                return
-            except FleetQError as exc:
-                problem("That did not work; nothing was changed by this attempt.", str(exc))
-                return
-        if yes or no:
-            st.rerun()
+    The dialog opens with a run of the whole page, which follows at once. Opened in a block that refreshes itself it
+    could break the page: Streamlit drops what a block has not sent yet when the next refresh begins, the dialog's frame
+    too but not what is in it, and a browser that is told to fill a frame which is not there shows nothing any more.
+    """
+    st.session_state[_ASKED] = _Question(title, question, action, verb, items)
+    st.rerun()
 
-    ask()
+
+def show_question() -> None:
+    """Open the dialog of a question that was just asked. Not for a block that refreshes itself: see `confirm`."""
+    asked: _Question | None = st.session_state.pop(_ASKED, None)
+    if asked is not None:
+        st.dialog(asked.title)(_draw_question)(asked)
+
+
+def _draw_question(asked: _Question) -> None:
+    st.text(asked.text)
+    if asked.items:
+        more = f"\n… and {len(asked.items) - 10:,} more" if len(asked.items) > 10 else ""
+        st.code("\n".join(asked.items[:10]) + more, language=None)
+    with st.container(horizontal=True):
+        yes = st.button(asked.verb, type="primary", key="confirm_yes")
+        no = st.button("Leave it", key="confirm_no")
+    if yes:
+        try:
+            flash(asked.action())
+        except CutShort as exc:
+            problem("It ended before it was done. What is done stands, and doing it again is safe.", str(exc))
+            return
+        except FleetQError as exc:
+            problem("That did not work; nothing was changed by this attempt.", str(exc))
+            return
+    if yes or no:
+        st.rerun()
 
 
 class CutShort(FleetQError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import threading
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 
 from fleetq_core.dashboard import actions, shell, snapshot
 from fleetq_core.dashboard.colours import STATUS_BADGES, STATUS_COLOURS
@@ -17,7 +20,7 @@ from fleetq_core.dashboard.views import overview, pods, steps, words
 from fleetq_core.errors import InvalidPayload, StoreUnavailable
 from fleetq_core.model import HeldClaims, PodRecord, RecoveryRun, Sample, Status
 from fleetq_core.runtime import Runtime
-from tests.pages.conftest import MAIN
+from tests.pages.conftest import MAIN, Open
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,3 +207,33 @@ def test_an_interrupted_run_needs_somebody_for_an_hour(running: Runtime) -> None
         for age in (1, 60, 4000)
     }  # fmt: skip
     assert told == {1: 0, 60: 1, 4000: 0}
+
+
+def test_a_question_opens_outside_what_refreshes_itself(
+    running: Runtime, show: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a refresh that comes before it is sent takes the dialog's frame away, and the whole page goes white."""
+    blocks, opened = list[str](), list[list[str]]()
+    fragment, dialog = st.fragment, st.dialog
+
+    def refreshed(block: Callable[[], None], **options: Any) -> Any:
+        @functools.wraps(block)
+        def entered() -> None:
+            blocks.append(block.__name__)
+            try:
+                block()
+            finally:
+                blocks.pop()
+
+        return fragment(entered, **options)
+
+    def seen(title: str) -> Any:
+        opened.append(list(blocks))
+        return dialog(title)
+
+    monkeypatch.setattr(st, "fragment", refreshed)
+    monkeypatch.setattr(st, "dialog", seen)
+    at = show("pods")
+    at.button(key="pause").click().run()
+    assert opened == [[]]
+    assert at.button(key="confirm_yes").label == "Pause 1 pod"

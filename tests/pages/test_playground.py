@@ -15,8 +15,9 @@ from tests.pages.conftest import words
 
 def page() -> None:
     """What AppTest runs."""
-    from fleetq_core.dashboard import playground
+    from fleetq_core.dashboard import playground, widgets
 
+    widgets.show_question()
     playground.draw()
 
 
