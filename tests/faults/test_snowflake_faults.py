@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from fleetq_core import pod as pod_module
 from fleetq_core.clock import SystemClock
 from fleetq_core.config import Config
 from fleetq_core.connect import connect
-from fleetq_core.errors import StoreUnavailable
+from fleetq_core.errors import StoreError, StoreUnavailable
 from fleetq_core.leader.recovery import Recovery
 from fleetq_core.model import Decision, DecisionFilter, Identity, NewStep, Outcome, RecoveryRun, Status, Step, StepRow
 from fleetq_core.pod import Pod
@@ -484,6 +485,41 @@ def test_threads_that_read_their_first_results_together_do_not_deadlock() -> Non
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_statements_that_are_aborted_leave_no_lock_behind(snowflake_settings: dict[str, Any]) -> None:
+    """Of the stand-in: what a driver gives up on is aborted, often in the moment in which it begins."""
+    settings = snowflake_settings | {"schema": f"LOST_{next(_schemas)}"}
+    given_up, other = (SnowflakeConnection(settings, name) for name in ("given-up", "other"))
+    other.write(Statement.of("test", "CREATE TABLE aborted (n INT)"), {})
+    other.write(Statement.of("test", "INSERT INTO aborted VALUES (1)"), {})
+    update, over = Statement.of("test", "UPDATE aborted SET n = n + 1"), threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            with suppress(StoreError):
+                given_up.write(update, {})
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        eventually(lambda: given_up._driver)
+        token = given_up._driver.rest.token
+        for _ in range(500):
+            _abort(snowflake_settings["port"], token)
+        assert other.write(update, {}) == 1
+    finally:
+        over.set()
+        writing.join(30)
+        for each in (given_up, other):
+            each.close()
+
+
+def _abort(port: int, token: str) -> None:
+    headers = {"Authorization": f'Snowflake Token="{token}"'}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/queries/v1/abort-request", b"{}", headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        answer.read()
 
 
 # -- as a pod lives through them --------------------------------------------------------------------------------------

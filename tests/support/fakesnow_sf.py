@@ -140,7 +140,12 @@ class Sess:
 
     def begin_duck(self):
         if not self.open:
-            self.conn._duck_conn.begin(); self.open, self.log, self.txid = True, [], next(_txids)
+            try: self.conn._duck_conn.begin()
+            except duckdb.Error as e:                      # an abort that came just now must not leave the lock behind
+                with contextlib.suppress(duckdb.Error): self.conn._duck_conn.rollback()
+                self.lock.release(self)
+                raise _map_error(e) from e
+            self.open, self.log, self.txid = True, [], next(_txids)
 
     def end(self, commit):
         try:
@@ -193,6 +198,8 @@ def _map_error(e: Exception) -> SfError:
         return ProgrammingError(msg=f"Bind variable not set ({m})", errno=2049, sqlstate="42601")
     if "same target row more than once" in m:
         return ProgrammingError(msg=f"Duplicate row detected during DML action ({m})", errno=100090, sqlstate="42P18")
+    if n == "InterruptException":
+        return ProgrammingError(msg="SQL execution canceled", errno=604, sqlstate="57014")
     if n == "TransactionException":
         return ProgrammingError(msg=f"write conflict ({m})", errno=625, sqlstate="57014")
     return ProgrammingError(msg=f"{n}: {m}", errno=603, sqlstate="XX000")
