@@ -27,7 +27,7 @@ WATCH = """() => {
     })).observe({type: 'layout-shift'})
     return main.scrollTop
 }"""
-STALE = "stamps().filter(text => watched.stamps.includes(text))"
+ALL_NEW = "() => !stamps().some(text => watched.stamps.includes(text))"
 AS_OF = """() => [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stCaptionContainer]')]
     .map(box => box.innerText).find(text => text.startsWith('as of'))"""
 
@@ -58,7 +58,7 @@ def test_a_refresh_moves_nothing(working: Dashboard, browser: Browser) -> None:
         _refresh(pages)
     assert {name for name, page in pages.items() if not page.evaluate("watched.stamps")} == {"submit"}
     for page in pages.values():  # the panel of every two seconds, the curves, and what else a page refreshes
-        page.wait_for_function(f"() => {STALE}.length === 0")
+        page.wait_for_function(ALL_NEW)
     moved = {name: _moved(page, tops[name]) for name, page in pages.items()}
     context.close()
     assert {name: found for name, found in moved.items() if found} == {}
